@@ -1,0 +1,43 @@
+# Every target does its own set-up. ARGS are handed to the command: make demo ARGS="--minutes 1 --headless --json"
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: install demo test test-long lint format console clean
+
+install: $(STAMP)
+
+$(STAMP): requirements.lock pyproject.toml
+	@echo "hexrun: installing the locked packages into $(VENV) (once; about a minute)" >&2
+	@test -x $(RUN)/python || $(PYTHON) -m venv $(VENV)
+	@$(RUN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock >&2
+	@$(RUN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . >&2
+	@touch $@
+
+demo: install
+	@$(RUN)/hexrun demo $(ARGS)
+
+lint: install
+	$(RUN)/ruff check .
+	$(RUN)/ruff format --check .
+	$(RUN)/mypy
+	$(RUN)/lint-imports
+
+test: lint
+	@scripts/debian-packages chromium fonts-noto-cjk
+	$(RUN)/python -m pytest -m "not long" $(ARGS)
+
+test-long: install
+	@scripts/debian-packages chromium fonts-noto-cjk
+	$(RUN)/python -m pytest -m long --timeout 3600 $(ARGS)
+
+format: install
+	$(RUN)/ruff check --fix .
+	$(RUN)/ruff format .
+
+console:
+	cd api/console && npm ci && npm run build
+
+clean:
+	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .hypothesis .benchmarks build *.egg-info

@@ -1,0 +1,90 @@
+"""The one error tree of hexrun; imports nothing.
+
+HexrunError
+├── InvalidValue          a caller gave a field a value that cannot be right
+│   ├── UnknownKey        a file or form has a key that nothing reads
+│   └── UnknownName       a name (job type, coordinate system, scenario) that is not registered
+├── IllegalMove           a life-cycle table has no such transition; nothing changed
+├── BrokenSnapshot        a snapshot that breaks its own rules; names the row
+├── MissingFile           a file that a folder must hold is not there
+├── Conflict              the same key was used for something else
+├── Unauthorised          no token, or a token that is not valid
+├── Forbidden             a valid token that does not reach this object
+├── NotFound              no such object
+├── FolderInUse           a data folder is owned by another live process
+└── StartupError          a part that is needed to start is missing or did not come up
+"""
+
+from __future__ import annotations
+
+
+class HexrunError(Exception):
+    """Base of every error that hexrun raises on purpose."""
+
+
+class InvalidValue(HexrunError):
+    """`field` holds `value`, which cannot be right; `expected` says what would be."""
+
+    def __init__(self, field: str, value: object, expected: str) -> None:
+        self.field, self.value, self.expected = field, value, expected
+        super().__init__(f"{field}: {value!r} is not valid, expected {expected}")
+
+
+class UnknownKey(InvalidValue):
+    """A key that nothing reads."""
+
+
+class UnknownName(InvalidValue):
+    """A name that is not registered."""
+
+
+class IllegalMove(HexrunError):
+    """`machine` has no transition from `state` by `move`."""
+
+    def __init__(self, machine: str, state: str, move: str) -> None:
+        self.machine, self.state, self.move = machine, state, move
+        super().__init__(f"{machine}: no move {move!r} from state {state!r}")
+
+
+class BrokenSnapshot(HexrunError):
+    """Table `table`, row `row`: `rule` does not hold."""
+
+    def __init__(self, table: str, row: int, rule: str) -> None:
+        self.table, self.row, self.rule = table, row, rule
+        super().__init__(f"snapshot {table}[{row}]: {rule}")
+
+
+class MissingFile(HexrunError):
+    """`path` is not there; `needed_for` says who reads it."""
+
+    def __init__(self, path: str, needed_for: str) -> None:
+        self.path, self.needed_for = path, needed_for
+        super().__init__(f"{path}: no such file, needed for {needed_for}")
+
+
+class Conflict(HexrunError):
+    """The same key was used for something else."""
+
+
+class Unauthorised(HexrunError):
+    """No token, or a token that is not valid."""
+
+
+class Forbidden(HexrunError):
+    """A valid token that does not reach this object."""
+
+
+class NotFound(HexrunError):
+    """No such object."""
+
+
+class FolderInUse(HexrunError):
+    """`folder` is owned by the live process `pid`."""
+
+    def __init__(self, folder: str, pid: int, command: str) -> None:
+        self.folder, self.pid, self.command = folder, pid, command
+        super().__init__(f"{folder}: in use by process {pid} ({command}); stop it or name another folder")
+
+
+class StartupError(HexrunError):
+    """A part that is needed to start is missing or did not come up."""
