@@ -1,1 +1,18 @@
+"""The engine, without I/O: it decides who does what in which order and which change is legal.
 
+model       nouns: order, stop, place, assignment, rider
+lifecycle   the three tables of states
+commands    what is asked
+events      what happened
+transitions `apply(order, command) -> events | refusal` and `evolve(order, event) -> order`
+codes       courier codes as a view
+policy      the knobs
+snapshot    what a round sees, as read-only columns
+plan        what a round decides
+solve       candidates, insertion, matching (compiled)
+features    one promise or price each: they fill the columns of cost
+engine      `decide(snapshot, policy) -> Plan`
+referee     checks a plan, sharing no code with the solver
+registry    job types by name; `jobs` holds ours
+dispatcher  the sans-I/O loop around decide: events in, effects out
+"""

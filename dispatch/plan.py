@@ -1,0 +1,71 @@
+"""What a round decides, as values with a digest; imports the model only."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from enum import StrEnum
+
+from dispatch.model import RouteStop
+
+
+class WaitReason(StrEnum):
+    """Why an order is left waiting this round."""
+
+    NO_RIDER_ON_SHIFT = "no_rider_on_shift"
+    NO_RIDER_WITH_SKILLS = "no_rider_with_skills"
+    NO_FEASIBLE_ROUTE = "no_feasible_route"
+    RIDERS_TAKEN = "riders_taken"
+    ON_PURPOSE = "on_purpose"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedOffer:
+    """Offer the order to the rider; `route` is his whole route with all that this plan gives him.
+
+    `pickup_ms` and `done_ms` are the planned moments of the first and the last stop, `cost` the
+    points that the order adds to the route (see dispatch.policy).
+    """
+
+    order_id: str
+    order_version: int
+    rider_id: str
+    route: tuple[RouteStop, ...]
+    pickup_ms: int
+    done_ms: int
+    cost: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wait:
+    order_id: str
+    reason: WaitReason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A round's decision, in the snapshot's order of orders.
+
+    `solver` names who decided ("matching", or "greedy" when the solver was dead or late);
+    `bound` is a lower bound of the points of this round's one-order-a-rider matching and
+    `matched` what the matching reached.
+    """
+
+    at_ms: int
+    solver: str
+    offers: tuple[PlannedOffer, ...]
+    waits: tuple[Wait, ...]
+    matched: int = 0
+    bound: int = 0
+
+    def digest(self) -> str:
+        """SHA-256 over everything that is decided; equal plans have equal digests."""
+        h = hashlib.sha256()
+        h.update(f"{self.at_ms} {self.solver} {self.matched} {self.bound}\n".encode())
+        for o in self.offers:
+            route = ",".join(f"{s.order_id}/{s.stop}" for s in o.route)
+            line = (o.order_id, o.order_version, o.rider_id, route, o.pickup_ms, o.done_ms, o.cost)
+            h.update((" ".join(map(str, line)) + "\n").encode())
+        for w in self.waits:
+            h.update(f"{w.order_id} {w.reason}\n".encode())
+        return h.hexdigest()

@@ -1,0 +1,435 @@
+"""Every change of an order or a rider, decided by pure functions; imports the tables and values.
+
+`apply` says what happens (events) or why not (a refusal); `evolve` folds one event into the
+order. Whoever receives a command runs both, live on a locked row and in simulation on its world.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import reduce
+from typing import Any
+
+from dispatch import commands as c
+from dispatch import events as e
+from dispatch.lifecycle import ASSIGNMENT, ORDER, STOP
+from dispatch.model import (
+    Assignment,
+    AssignmentState,
+    Order,
+    OrderState,
+    Party,
+    Rider,
+    RiderState,
+    Stop,
+    StopKind,
+    StopState,
+)
+
+RETURN_APPROACH_MS = 60_000
+RETURN_LEAVE_MS = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The command changes nothing. `code` is for programs, `message` for people."""
+
+    code: str
+    message: str
+
+
+Events = tuple[e.Event, ...]
+
+
+def apply(order: Order, command: c.Command) -> Events | Refusal:
+    """The events of `command` on `order`, in order, or the reason why nothing happens.
+
+    Never raises for a command that came too late or from the wrong rider: that is a Refusal.
+    """
+    facts = _RULES[type(command)](order, command)
+    if isinstance(facts, Refusal):
+        return facts
+    return tuple(
+        e.Event(order.id, order.version + n, command.at_ms, fact) for n, fact in enumerate(facts, 1)
+    )
+
+
+def fold(order: Order, events: Iterable[e.Event]) -> Order:
+    """The order after the events."""
+    return reduce(evolve, events, order)
+
+
+def evolve(order: Order, event: e.Event) -> Order:
+    """The order after one event. Raises IllegalMove when the tables have no such transition."""
+    changed = _EVOLVE[type(event.fact)](order, event.fact, event.at_ms)
+    return replace(changed, version=event.seq)
+
+
+def has_goods(order: Order) -> bool:
+    """A pickup is done and what was picked up is not yet handed over."""
+    return any(s.kind is StopKind.PICKUP and s.state is StopState.DONE for s in order.stops) and (
+        order.state is OrderState.UNDER_WAY
+    )
+
+
+def next_stop(order: Order) -> int | None:
+    """Index of the first stop that is neither done, skipped nor failed."""
+    return next((i for i, s in enumerate(order.stops) if not STOP.ended(s.state)), None)
+
+
+# --- apply: what happens, by command ---------------------------------------------------------
+
+Facts = tuple[e.Fact, ...] | Refusal
+
+
+def _no(order: Order, code: str, message: str) -> Refusal:
+    return Refusal(code, f"order {order.id} is {order.state}: {message}")
+
+
+def _confirm(order: Order, command: c.Confirm) -> Facts:
+    if order.state is not OrderState.QUOTED:
+        return _no(order, "already_placed", "only a quoted order can be placed")
+    placed = e.Placed(order=order)
+    if command.open_at_ms is not None and command.open_at_ms > command.at_ms:
+        return (placed, e.Scheduled(open_at_ms=command.open_at_ms))
+    return (placed, e.Opened())
+
+
+def _open(order: Order, command: c.Open) -> Facts:
+    if order.state is not OrderState.SCHEDULED:
+        return _no(order, "not_scheduled", "only a scheduled order can be opened")
+    return (e.Opened(),)
+
+
+def _offer(order: Order, command: c.Offer) -> Facts:
+    if order.version != command.order_version:
+        return _no(
+            order,
+            "order_moved",
+            f"the round saw version {command.order_version}, it is at {order.version}",
+        )
+    if order.state is not OrderState.OPEN:
+        return _no(order, "not_open", "only an open order can be offered")
+    if order.assignment is not None:
+        return _no(order, "already_offered", f"offered to {order.assignment.rider_id}")
+    return (
+        e.Offered(
+            number=order.attempts + 1,
+            rider_id=command.rider_id,
+            deadline_ms=command.deadline_ms,
+            route=command.route,
+        ),
+    )
+
+
+def _live(order: Order, number: int, rider_id: str | None = None) -> Assignment | Refusal:
+    live = order.assignment
+    if live is None or live.number != number:
+        return _no(order, "stale_assignment", f"attempt {number} is not the live one")
+    if rider_id is not None and live.rider_id != rider_id:
+        return _no(order, "not_your_order", f"attempt {number} is not rider {rider_id}'s")
+    return live
+
+
+def _accept(order: Order, command: c.Accept) -> Facts:
+    live = _live(order, command.number, command.rider_id)
+    if isinstance(live, Refusal):
+        return live
+    if live.state is not AssignmentState.OFFERED:
+        return _no(order, "already_accepted", f"attempt {live.number} is {live.state}")
+    if command.at_ms > live.deadline_ms:
+        return _no(order, "offer_over", f"the offer ended at {live.deadline_ms}")
+    return (e.Accepted(number=live.number, rider_id=live.rider_id),)
+
+
+def _decline(order: Order, command: c.Decline) -> Facts:
+    live = _live(order, command.number, command.rider_id)
+    if isinstance(live, Refusal):
+        return live
+    if live.state is not AssignmentState.OFFERED:
+        return _no(order, "already_accepted", "an accepted order is given back, not declined")
+    return (e.Declined(number=live.number, rider_id=live.rider_id, reason=command.reason),)
+
+
+def _time_out(order: Order, command: c.TimeOut) -> Facts:
+    live = _live(order, command.number)
+    if isinstance(live, Refusal):
+        return live
+    if live.state is not AssignmentState.OFFERED:
+        return _no(order, "already_accepted", f"attempt {live.number} is {live.state}")
+    if command.at_ms <= live.deadline_ms:
+        return _no(order, "offer_still_open", f"the offer ends at {live.deadline_ms}")
+    return (e.TimedOut(number=live.number, rider_id=live.rider_id),)
+
+
+def _withdraw(order: Order, command: c.Withdraw) -> Facts:
+    live = _live(order, command.number)
+    if isinstance(live, Refusal):
+        return live
+    if has_goods(order):
+        return _no(order, "goods_on_board", "the rider has the goods")
+    return (e.Withdrawn(number=live.number, rider_id=live.rider_id, reason=command.reason),)
+
+
+def _drop_out(order: Order, command: c.DropOut) -> Facts:
+    live = _live(order, command.number, command.rider_id)
+    if isinstance(live, Refusal):
+        return live
+    if live.state is AssignmentState.OFFERED:
+        return _no(order, "not_accepted", "an offer is declined, not given back")
+    if has_goods(order):
+        return _no(order, "goods_on_board", "bring the goods back: report the stop as failed")
+    return (e.Dropped(number=live.number, rider_id=live.rider_id, reason=command.reason),)
+
+
+def _on_stop(
+    order: Order, rider_id: str, index: int, wanted: tuple[StopState, ...]
+) -> Refusal | None:
+    live = order.assignment
+    if live is None or live.rider_id != rider_id or live.state is AssignmentState.OFFERED:
+        return _no(order, "not_your_order", f"rider {rider_id} has not accepted it")
+    if not 0 <= index < len(order.stops):
+        return _no(order, "no_such_stop", f"stop {index}: the order has {len(order.stops)}")
+    state = order.stops[index].state
+    if state not in wanted:
+        return _no(order, "wrong_stop_state", f"stop {index} is {state}")
+    if index != next_stop(order):
+        return _no(order, "wrong_stop", f"stop {next_stop(order)} comes before stop {index}")
+    return None
+
+
+def _head(order: Order, command: c.Head) -> Facts:
+    wrong = _on_stop(order, command.rider_id, command.stop, (StopState.PLANNED,))
+    return wrong or (
+        e.Heading(rider_id=command.rider_id, stop=command.stop, device_ms=command.device_ms),
+    )
+
+
+def _arrive(order: Order, command: c.Arrive) -> Facts:
+    wrong = _on_stop(order, command.rider_id, command.stop, (StopState.PLANNED, StopState.HEADING))
+    if wrong:
+        return wrong
+    who, stop, device = command.rider_id, command.stop, command.device_ms
+    arrived = e.Arrived(rider_id=who, stop=stop, device_ms=device)
+    if order.stops[stop].state is StopState.PLANNED:
+        return (e.Heading(rider_id=who, stop=stop, device_ms=device), arrived)
+    return (arrived,)
+
+
+def _finish_stop(order: Order, command: c.FinishStop) -> Facts:
+    wrong = _on_stop(order, command.rider_id, command.stop, (StopState.ARRIVED,))
+    if wrong:
+        return wrong
+    who = command.rider_id
+    done = e.StopDone(rider_id=who, stop=command.stop, device_ms=command.device_ms)
+    if command.stop < len(order.stops) - 1:
+        return (done,)
+    if order.returning:
+        return (done, e.Returned(rider_id=who))
+    assert order.assignment is not None
+    return (done, e.Finished(number=order.assignment.number, rider_id=who))
+
+
+def _fail_stop(order: Order, command: c.FailStop) -> Facts:
+    wrong = _on_stop(order, command.rider_id, command.stop, (StopState.ARRIVED,))
+    if wrong:
+        return wrong
+    who = command.rider_id
+    failed = e.StopFailed(
+        rider_id=who, stop=command.stop, reason=command.reason, device_ms=command.device_ms
+    )
+    if not has_goods(order) or order.returning:
+        return (failed, e.Failed(rider_id=who, reason=command.reason))
+    origin = next(s for s in order.stops if s.kind is StopKind.PICKUP)
+    back = Stop(
+        kind=StopKind.DROPOFF,
+        place=origin.place,
+        place_id=origin.place_id,
+        approach_ms=RETURN_APPROACH_MS,
+        leave_ms=RETURN_LEAVE_MS,
+        load=_on_board_back(order),
+    )
+    return (failed, e.ReturnAdded(rider_id=who, stop=back))
+
+
+def _on_board_back(order: Order) -> tuple[int, ...]:
+    done = [s.load for s in order.stops if s.state is StopState.DONE]
+    return tuple(-sum(column) for column in zip(*done, strict=True))
+
+
+def _cancel(order: Order, command: c.Cancel) -> Facts:
+    if not ORDER.can(order.state, f"cancel_{command.by}"):
+        return _no(order, "not_cancellable", f"a {command.by} cannot cancel it now")
+    if has_goods(order) and command.by is not Party.SYSTEM:
+        return _no(order, "goods_on_board", "the rider has the goods: ask for a return")
+    rider_id = order.assignment.rider_id if order.assignment else ""
+    return (e.Cancelled(by=command.by, reason=command.reason, rider_id=rider_id),)
+
+
+def _expire(order: Order, command: c.Expire) -> Facts:
+    if not ORDER.can(order.state, "expire") or order.assignment is not None:
+        return _no(order, "not_open", "only an open order without an offer expires")
+    if command.at_ms < order.expires_at_ms:
+        return _no(order, "not_yet", f"it expires at {order.expires_at_ms}")
+    return (e.Expired(),)
+
+
+def _complete(order: Order, command: c.Complete) -> Facts:
+    if not ORDER.can(order.state, "complete"):
+        return _no(order, "not_done", "only a done order is completed")
+    return (e.Completed(),)
+
+
+_RULES: dict[type, Callable[[Order, Any], Facts]] = {
+    c.Confirm: _confirm,
+    c.Open: _open,
+    c.Offer: _offer,
+    c.Accept: _accept,
+    c.Decline: _decline,
+    c.TimeOut: _time_out,
+    c.Withdraw: _withdraw,
+    c.DropOut: _drop_out,
+    c.Head: _head,
+    c.Arrive: _arrive,
+    c.FinishStop: _finish_stop,
+    c.FailStop: _fail_stop,
+    c.Cancel: _cancel,
+    c.Expire: _expire,
+    c.Complete: _complete,
+}
+
+
+# --- evolve: the order after one fact --------------------------------------------------------
+
+
+def _moved(order: Order, move: str) -> Order:
+    return replace(order, state=ORDER.move(order.state, move))
+
+
+def _stop(order: Order, index: int, move: str, **times: Any) -> Order:
+    stop = order.stops[index]
+    changed = replace(stop, state=STOP.move(stop.state, move), **times)
+    return replace(order, stops=(*order.stops[:index], changed, *order.stops[index + 1 :]))
+
+
+def _attempt(order: Order, move: str, **fields: Any) -> Order:
+    live = order.assignment
+    assert live is not None
+    state = ASSIGNMENT.move(live.state, move)
+    over = ASSIGNMENT.ended(state)
+    return replace(order, assignment=None if over else replace(live, state=state, **fields))
+
+
+def _given_back(order: Order, move: str) -> Order:
+    """The attempt ends and the order is open again, its untouched stops planned."""
+    after = _attempt(order, move)
+    if order.state is OrderState.OPEN:
+        return after
+    stops = tuple(
+        replace(s, state=STOP.move(s.state, "release"), arrived_at_ms=None)
+        if STOP.can(s.state, "release")
+        else s
+        for s in order.stops
+    )
+    return _moved(replace(after, stops=stops), "release")
+
+
+def _skip_rest(order: Order) -> Order:
+    stops = tuple(
+        replace(s, state=STOP.move(s.state, "skip")) if STOP.can(s.state, "skip") else s
+        for s in order.stops
+    )
+    return replace(order, stops=stops)
+
+
+def _on_offered(order: Order, fact: e.Offered, at_ms: int) -> Order:
+    attempt = Assignment(
+        number=fact.number,
+        rider_id=fact.rider_id,
+        state=ASSIGNMENT.first,
+        offered_at_ms=at_ms,
+        deadline_ms=fact.deadline_ms,
+        route=fact.route,
+    )
+    return replace(order, assignment=attempt, attempts=fact.number)
+
+
+def _on_heading(order: Order, fact: e.Heading, at_ms: int) -> Order:
+    headed = _stop(order, fact.stop, "head")
+    if order.state is OrderState.ASSIGNED:
+        headed = _attempt(_moved(headed, "start"), "start")
+    return headed
+
+
+def _on_ended(order: Order, move: str, attempt: str, reason: str = "") -> Order:
+    """The order ends by `move`; a live attempt ends by `attempt`, untouched stops are skipped."""
+    ended = _attempt(order, attempt) if order.assignment else order
+    return replace(_moved(_skip_rest(ended), move), ended_reason=reason)
+
+
+_EVOLVE: dict[type, Callable[[Order, Any, int], Order]] = {
+    e.Placed: lambda order, fact, at: fact.order,
+    e.Scheduled: lambda order, fact, at: _moved(order, "schedule"),
+    e.Opened: lambda order, fact, at: _moved(order, "open"),
+    e.Offered: _on_offered,
+    e.Accepted: lambda order, fact, at: _attempt(
+        _moved(order, "accept"), "accept", accepted_at_ms=at
+    ),
+    e.Declined: lambda order, fact, at: _given_back(order, "decline"),
+    e.TimedOut: lambda order, fact, at: _given_back(order, "time_out"),
+    e.Withdrawn: lambda order, fact, at: _given_back(order, "withdraw"),
+    e.Dropped: lambda order, fact, at: _given_back(order, "drop"),
+    e.Heading: _on_heading,
+    e.Arrived: lambda order, fact, at: _stop(order, fact.stop, "arrive", arrived_at_ms=at),
+    e.StopDone: lambda order, fact, at: _stop(order, fact.stop, "finish", done_at_ms=at),
+    e.StopFailed: lambda order, fact, at: _stop(order, fact.stop, "fail", done_at_ms=at),
+    e.ReturnAdded: lambda order, fact, at: replace(
+        _skip_rest(order), stops=(*_skip_rest(order).stops, fact.stop), returning=True
+    ),
+    e.Finished: lambda order, fact, at: _attempt(_moved(order, "finish"), "finish"),
+    e.Completed: lambda order, fact, at: _moved(order, "complete"),
+    e.Cancelled: lambda order, fact, at: _on_ended(
+        order, f"cancel_{fact.by}", "withdraw", fact.reason
+    ),
+    e.Expired: lambda order, fact, at: _on_ended(order, "expire", "withdraw"),
+    e.Returned: lambda order, fact, at: _on_ended(order, "return", "finish"),
+    e.Failed: lambda order, fact, at: _on_ended(order, "fail", "finish", fact.reason),
+}
+
+
+# --- riders -----------------------------------------------------------------------------------
+
+
+def apply_rider(
+    rider: Rider, command: c.RiderCommand, live_orders: int = 0
+) -> tuple[e.RiderEvent, ...] | Refusal:
+    """The events of a rider's command. `live_orders` counts what he has accepted and not ended."""
+    fact: e.RiderFact
+    if isinstance(command, c.GoOnShift):
+        if rider.state is RiderState.ON:
+            return Refusal("already_on_shift", f"rider {rider.id} is on shift")
+        if command.shift_end_ms <= command.at_ms:
+            return Refusal("shift_over", f"the shift ended at {command.shift_end_ms}")
+        started = replace(
+            rider,
+            state=RiderState.ON,
+            shift_end_ms=command.shift_end_ms,
+            place=command.place,
+            version=rider.version + 1,
+        )
+        fact = e.WentOnShift(rider=started)
+    else:
+        if rider.state is RiderState.OFF:
+            return Refusal("not_on_shift", f"rider {rider.id} is off shift")
+        if live_orders:
+            return Refusal("has_orders", f"rider {rider.id} still has {live_orders} orders")
+        fact = e.WentOffShift()
+    return (e.RiderEvent(rider.id, rider.version + 1, command.at_ms, fact),)
+
+
+def evolve_rider(rider: Rider, event: e.RiderEvent) -> Rider:
+    """The rider after one event."""
+    if isinstance(event.fact, e.WentOnShift):
+        return event.fact.rider
+    return replace(rider, state=RiderState.OFF, version=event.seq)
