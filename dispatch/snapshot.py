@@ -18,6 +18,7 @@ from geo.errors import BrokenSnapshot
 from geo.travel import TravelLaw
 
 NEVER = 1 << 60
+PICKUP, DROPOFF, VISIT = 0, 1, 2
 
 I8 = npt.NDArray[np.int64]
 I4 = npt.NDArray[np.int32]
@@ -29,7 +30,8 @@ B1 = npt.NDArray[np.bool_]
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Stops:
     """s rows. `load` is (s, d): the change on board by load dimension; `place` is the identity of
-    a merchant's door (equal numbers are one place), -1 for none; `pickup` tells the kind."""
+    a merchant's door (equal numbers are one place), -1 for none; `kind` is PICKUP, DROPOFF or
+    VISIT."""
 
     x: F8
     y: F8
@@ -40,7 +42,7 @@ class Stops:
     leave_ms: I8
     load: I4
     place: I4
-    pickup: B1
+    kind: I1
     order: I4
 
 

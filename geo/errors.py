@@ -83,7 +83,9 @@ class FolderInUse(HexrunError):
 
     def __init__(self, folder: str, pid: int, command: str) -> None:
         self.folder, self.pid, self.command = folder, pid, command
-        super().__init__(f"{folder}: in use by process {pid} ({command}); stop it or name another folder")
+        super().__init__(
+            f"{folder}: in use by process {pid} ({command}); stop it or name another folder"
+        )
 
 
 class StartupError(HexrunError):

@@ -1,0 +1,1 @@
+"""The compiled core: candidates, exact insertion, matching. Everything here sees columns only."""
