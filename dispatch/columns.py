@@ -94,7 +94,7 @@ class Columns:
         self.riders = Table(
             x=(f8, 0.0, ()), y=(f8, 0.0, ()), cell=(i8, 0, ()), free_ms=(i8, 0, ()),
             shift_end_ms=(i8, 0, ()), speed_mps=(f8, 1.0, ()), capacity=(i4, 0, dims),
-            load=(i4, 0, dims), skills=(i8, 0, ()), route=(i4, -1, (route_stops_max,)),
+            load=(i4, 0, dims), skills=(i8, 0, ()), fix_ms=(i8, 0, ()), route=(i4, -1, (route_stops_max,)),
             route_len=(i4, 0, ()), locked=(i4, 0, ()), open=(np.bool_, False, ()),
         )  # fmt: skip
         self.order_ids: list[str] = []
@@ -226,7 +226,7 @@ class Columns:
         """
         free = self.riders.copy("free_ms").astype(np.int64)
         driving = self.riders["locked"][: self.riders.size] == DRIVING
-        free[~driving] = np.maximum(free[~driving], at_ms)
+        free = np.where(driving, np.minimum(free, at_ms), np.maximum(free, at_ms))
         free.flags.writeable = False
         riders = {
             f.name: self.riders.copy(f.name)

@@ -246,18 +246,21 @@ class Dispatcher:
                 self.columns.add_load(self.columns.rider_row[rider_id], stop.load)
 
     def _on_fixes(self, fixes: Fixes) -> None:
-        rows = self.columns.rider_row
-        known = [(i, rows[r]) for i, r in enumerate(fixes.rider_id) if r in rows]
-        if not known:
+        """Newer ones only: a phone may deliver late what it recorded long ago."""
+        known, columns = self.columns.rider_row, self.columns.riders
+        row = np.array([known.get(r, -1) for r in fixes.rider_id], np.int64)
+        newest = np.argsort(fixes.at_ms, kind="stable")
+        newest = newest[row[newest] >= 0]
+        newest = newest[fixes.at_ms[newest] >= columns["fix_ms"][row[newest]]]
+        if not len(newest):
             return
-        at = np.array([i for i, _ in known])
-        row = np.array([r for _, r in known])
-        lat, lon = fixes.lat[at], fixes.lon[at]
-        x, y = self.columns.plane.xy(lat, lon)
-        columns = self.columns.riders
-        columns["x"][row], columns["y"][row] = x, y
+        row, at_ms = row[newest], fixes.at_ms[newest]
+        lat, lon = fixes.lat[newest], fixes.lon[newest]
+        columns["x"][row], columns["y"][row] = self.columns.plane.xy(lat, lon)
         columns["cell"][row] = cells_of(lat, lon)
-        columns["free_ms"][row] = np.maximum(columns["free_ms"][row], fixes.at_ms[at])
+        columns["fix_ms"][row] = at_ms
+        driving = columns["locked"][row] == DRIVING
+        columns["free_ms"][row[driving]] = at_ms[driving]
 
     def _on_rider_event(self, event: RiderEvent) -> None:
         if isinstance(event.fact, WentOnShift):

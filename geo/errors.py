@@ -8,6 +8,8 @@ HexrunError
 ├── BrokenSnapshot        a snapshot that breaks its own rules; names the row
 ├── MissingFile           a file that a folder must hold is not there
 ├── Conflict              the same key was used for something else
+│   ├── StaleEpoch        a plan of an owner whose lease another one has taken
+│   └── PriceExpired      a price that was promised for a time that is over
 ├── Unauthorised          no token, or a token that is not valid
 ├── Forbidden             a valid token that does not reach this object
 ├── NotFound              no such object
@@ -64,6 +66,18 @@ class MissingFile(HexrunError):
 
 class Conflict(HexrunError):
     """The same key was used for something else."""
+
+
+class StaleEpoch(Conflict):
+    """The lease of `city` is at epoch `current`, the writer holds `epoch`."""
+
+    def __init__(self, city: str, epoch: int, current: int | None) -> None:
+        self.city, self.epoch, self.current = city, epoch, current
+        super().__init__(f"city {city}: the lease is at epoch {current}, the writer's is {epoch}")
+
+
+class PriceExpired(Conflict):
+    """A price that was promised for a time that is over."""
 
 
 class Unauthorised(HexrunError):

@@ -1,0 +1,155 @@
+"""Fixes on their way: collected, journaled, then acknowledged and put into the pool.
+
+May import the segments, the pool and the session's watermark.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+from redis.exceptions import RedisError
+
+from api.clock import now_ms
+from api.messages import FixRow
+from api.pool import Pool
+from api.segments import Record, Ref, SegmentWriter
+from api.session import Watermark
+
+log = structlog.get_logger(__name__)
+
+FLUSH_S = 0.04
+# Rows that are taken and not yet on the disk: about 20 s of a gateway's full load.
+ROWS_MAX = 200_000
+# Batches on the disk and not yet in the pool; the oldest gives way, the journal has it.
+FRAMES_MAX = 256
+POOL_LIMIT_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Rows of one rider, in order of `seq`, taken in `epoch` of his watermark."""
+
+    rider_id: str
+    mark: Watermark
+    epoch: int
+    rows: list[FixRow]
+
+
+@dataclass(slots=True)
+class Counts:
+    """Since the start: rows by what became of them."""
+
+    rows_stored: int = 0
+    rows_lost: int = 0
+    frames_projected: int = 0
+    frames_failed: int = 0
+    frames_dropped: int = 0
+
+
+class Ingest:
+    """Collects the rows of all connections; one record each FLUSH_S goes to the journal.
+
+    `settled(rider_id)` is called when a rider's watermark has risen, `lost(rider_id)` when it has
+    failed. Redis never holds up the journal: the pool has a task and a bounded queue of its own.
+    """
+
+    def __init__(
+        self,
+        writer: SegmentWriter,
+        pool: Pool,
+        settled: Callable[[str], None],
+        lost: Callable[[str], None],
+        *,
+        rows_max: int = ROWS_MAX,
+    ) -> None:
+        self.counts = Counts()
+        self._writer, self._pool = writer, pool
+        self._settled, self._lost = settled, lost
+        self._rows_max = rows_max
+        self._batch: list[Taken] = []
+        self._rows_waiting = 0
+        self._some, self._room = asyncio.Event(), asyncio.Event()
+        self._frames: deque[tuple[Ref, list[FixRow]]] = deque()
+        self._frame = asyncio.Event()
+        self._pool_down = False
+
+    async def put(self, taken: Taken) -> None:
+        """Take rows for the next flush; waits while the disk is behind."""
+        while self._rows_waiting >= self._rows_max:
+            self._room.clear()
+            await self._room.wait()
+        self._batch.append(taken)
+        self._rows_waiting += len(taken.rows)
+        self._some.set()
+
+    async def run(self) -> None:
+        """Flush each FLUSH_S while there is something, until cancelled."""
+        while True:
+            await self._some.wait()
+            await asyncio.sleep(FLUSH_S)
+            self.flush()
+
+    def flush(self) -> None:
+        """Hand what was collected to the journal."""
+        batch, self._batch = self._batch, []
+        self._some.clear()
+        if not batch:
+            return
+        rows = [row for taken in batch for row in taken.rows]
+        future = self._writer.append(Record(received_ms=now_ms(), rows=rows))
+        future.add_done_callback(lambda done: self._landed(done, batch, rows))
+
+    async def project(self) -> None:
+        """Bring what is on the disk into the pool and the stream, until cancelled."""
+        while True:
+            await self._frame.wait()
+            self._frame.clear()
+            while self._frames:
+                await self._project(*self._frames.popleft())
+
+    async def drain(self, limit_s: float) -> None:
+        """Bring what is left into the pool, for `limit_s` seconds at most."""
+        try:
+            async with asyncio.timeout(limit_s):
+                while self._frames:
+                    await self._project(*self._frames.popleft())
+        except TimeoutError:
+            self.counts.frames_dropped += len(self._frames)
+
+    def _landed(self, done: asyncio.Future[Ref], batch: list[Taken], rows: list[FixRow]) -> None:
+        self._rows_waiting -= len(rows)
+        self._room.set()
+        if done.cancelled() or done.exception() is not None:
+            self.counts.rows_lost += len(rows)
+            for taken in batch:
+                if taken.mark.fail(taken.epoch):
+                    self._lost(taken.rider_id)
+            return
+        self.counts.rows_stored += len(rows)
+        for taken in batch:
+            if taken.mark.settle(taken.rows[-1].seq, taken.epoch):
+                self._settled(taken.rider_id)
+        if len(self._frames) >= FRAMES_MAX:
+            self._frames.popleft()
+            self.counts.frames_dropped += 1
+        self._frames.append((done.result(), rows))
+        self._frame.set()
+
+    async def _project(self, ref: Ref, rows: list[FixRow]) -> None:
+        try:
+            async with asyncio.timeout(POOL_LIMIT_S):
+                await self._pool.flush(rows, ref)
+        except (RedisError, OSError) as error:
+            self.counts.frames_failed += 1
+            if not self._pool_down:
+                log.error("pool_unreachable", error=str(error) or type(error).__name__)
+            self._pool_down = True
+            return
+        self.counts.frames_projected += 1
+        if self._pool_down:
+            log.info("pool_back", frames_failed=self.counts.frames_failed)
+        self._pool_down = False

@@ -1,0 +1,42 @@
+"""The watermarks of the riders whose fixes came through this gateway; may import the pool."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import structlog
+from redis.exceptions import RedisError
+
+from api.pool import Pool
+from api.session import Watermark
+
+log = structlog.get_logger(__name__)
+
+MARKS_MAX = 200_000
+
+
+class Watermarks:
+    """One watermark a rider, kept between his connections, the longest unused forgotten first."""
+
+    def __init__(self, pool: Pool, marks_max: int = MARKS_MAX) -> None:
+        self._pool, self._marks_max = pool, marks_max
+        self._marks: OrderedDict[str, Watermark] = OrderedDict()
+
+    async def of(self, rider_id: str) -> Watermark:
+        """His watermark, raised to what another gateway has put into the pool.
+
+        The pool is soft: where it is lost, a rider who changes gateways starts from -1 and what he
+        sends again is stored again.
+        """
+        try:
+            live = await self._pool.get(rider_id)
+        except (RedisError, OSError) as error:
+            log.warning("watermark_unknown", rider_id=rider_id, error=str(error))
+            live = None
+        mark = self._marks.setdefault(rider_id, Watermark())
+        self._marks.move_to_end(rider_id)
+        while len(self._marks) > self._marks_max:
+            self._marks.popitem(last=False)
+        if live is not None and live.last_seq > mark.taken:
+            mark.stored = mark.taken = live.last_seq
+        return mark

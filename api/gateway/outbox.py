@@ -1,0 +1,61 @@
+"""What waits to be sent to one client: bounded, events in order, of positions only the latest."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+EVENTS_MAX = 256
+
+
+class Outbox:
+    """Events leave in the order they came, then each key's latest value.
+
+    Nothing is dropped but a value that a later one of its key replaces: when the events are too
+    many, `event` says so and the connection has to end. Holds encoded frames.
+    """
+
+    def __init__(self, events_max: int = EVENTS_MAX) -> None:
+        self._events: deque[bytes] = deque()
+        self._latest: dict[str, bytes] = {}
+        self._events_max = events_max
+        self._some = asyncio.Event()
+        self._closed = False
+
+    def event(self, frame: bytes) -> bool:
+        """Queue an event; False when there is no room for it."""
+        if len(self._events) >= self._events_max:
+            return False
+        self._events.append(frame)
+        self._some.set()
+        return True
+
+    def latest(self, key: str, frame: bytes) -> None:
+        """Send this instead of the value of the same key that still waits."""
+        self._latest[key] = frame
+        self._some.set()
+
+    def waits(self, key: str) -> bool:
+        """Whether a value of this key has not left yet."""
+        return key in self._latest
+
+    def forget(self, key: str) -> None:
+        """Do not send the value of this key that still waits."""
+        self._latest.pop(key, None)
+
+    def close(self) -> None:
+        """What is queued leaves, then `get` gives None."""
+        self._closed = True
+        self._some.set()
+
+    async def get(self) -> bytes | None:
+        """The next frame to send; None once closed and empty. One task may wait."""
+        while True:
+            if self._events:
+                return self._events.popleft()
+            if self._latest:
+                return self._latest.pop(next(iter(self._latest)))
+            if self._closed:
+                return None
+            self._some.clear()
+            await self._some.wait()

@@ -1,0 +1,188 @@
+"""The journal of a city's dispatcher: every input of every round, in order; may import the codecs.
+
+Events + segments + this file replay to the same plans. One append-only msgpack file a run of the
+dispatcher, `journal/<city>-<started_ms>.journal`; records are arrays whose first entry is a kind:
+
+    start    {version, city, centre, travel, policy}
+    known    position, orders, riders         what stood in the store at the start
+    events   position, [event as JSON]        inlined: they are small and outlive retention
+    fixes    segment, offset, length          the positions stay in the segment file
+    tick     at_ms
+    plan     at_ms, solver, digest, ms, refused
+    written  at_ms, [(order id, code)]        what the store dropped of that plan
+
+A record is flushed to the operating system before its effects are carried out. It is no truth
+that an order depends on, so it is not synced to the disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+import msgpack
+import msgspec
+
+from api.codec import decode_event, encode_event
+from dispatch.dispatcher import Known, PlanWritten
+from dispatch.events import Event, RiderEvent
+from dispatch.model import Order, Rider
+from dispatch.policy import Policy
+from geo.errors import InvalidValue, MissingFile
+
+VERSION = 1
+SUFFIX = ".journal"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CityShape:
+    """What a dispatcher is built from: the city's plane and its travel model by name."""
+
+    name: str
+    lat: float
+    lon: float
+    travel: str = "straight_line"
+    detour: float = 1.3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    city: CityShape
+    policy: Policy
+    version: int = VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    position: int
+    events: tuple[Event | RiderEvent, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FrameOfFixes:
+    """Where in the segment files the rows of one frame stand."""
+
+    segment: str
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlanMade:
+    """`ms` is what the round took by the wall clock, which no replay repeats."""
+
+    at_ms: int
+    solver: str
+    digest: str
+    ms: float
+    refused: bool
+
+
+Record = Start | Known | Events | FrameOfFixes | Tick | PlanMade | PlanWritten
+
+
+class JournalWriter:
+    """Appends records; one writer a file."""
+
+    def __init__(self, folder: Path, city: str, started_ms: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / f"{city}-{started_ms}{SUFFIX}"
+        self._file: BinaryIO = self.path.open("xb")
+        self._pack = msgpack.Packer(use_bin_type=True).pack
+
+    def write(self, record: Record) -> None:
+        """Appends and flushes one record. Raises OSError when the disk is full."""
+        self._file.write(self._pack(_encoded(record)))
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> JournalWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def journals(folder: Path) -> list[Path]:
+    """The journal files of a data folder, or of its `journal` folder, oldest first.
+
+    Raises MissingFile when there is none.
+    """
+    inside = folder / "journal" if (folder / "journal").is_dir() else folder
+    found = sorted(inside.glob(f"*{SUFFIX}"), key=lambda p: int(p.stem.rpartition("-")[2]))
+    if not found:
+        raise MissingFile(str(inside / f"CITY-STARTED{SUFFIX}"), "a replay")
+    return found
+
+
+def read_journal(path: Path) -> Iterator[Record]:
+    """The records in order; a torn last record, as a crash leaves it, is left out.
+
+    Raises InvalidValue for a file that is no journal or of another version.
+    """
+    with path.open("rb") as file:
+        unpacker = msgpack.Unpacker(file, raw=False, strict_map_key=False)
+        first = True
+        for raw in unpacker:
+            record = _decoded(raw, path)
+            if first and not isinstance(record, Start):
+                raise InvalidValue(f"{path}[0]", raw[:1], "a start record")
+            first = False
+            yield record
+
+
+def _encoded(record: Record) -> list[Any]:
+    if isinstance(record, Start):
+        return ["start", msgspec.to_builtins(record)]
+    if isinstance(record, Known):
+        orders, riders = record.orders, record.riders
+        return ["known", [msgspec.to_builtins(o) for o in orders], msgspec.to_builtins(riders)]
+    if isinstance(record, Events):
+        return ["events", record.position, [encode_event(e) for e in record.events]]
+    if isinstance(record, FrameOfFixes):
+        return ["fixes", record.segment, record.offset, record.length]
+    if isinstance(record, Tick):
+        return ["tick", record.at_ms]
+    if isinstance(record, PlanMade):
+        return ["plan", record.at_ms, record.solver, record.digest, record.ms, record.refused]
+    return ["written", record.at_ms, [list(pair) for pair in record.dropped]]
+
+
+def _decoded(raw: Sequence[Any], path: Path) -> Record:
+    kind, *rest = raw
+    if kind == "start":
+        start = msgspec.convert(rest[0], Start)
+        if start.version != VERSION:
+            raise InvalidValue(f"{path}.version", start.version, str(VERSION))
+        return start
+    if kind == "known":
+        return Known(
+            orders=msgspec.convert(rest[0], tuple[Order, ...]),
+            riders=msgspec.convert(rest[1], tuple[Rider, ...]),
+        )
+    if kind == "events":
+        return Events(rest[0], tuple(decode_event(e) for e in rest[1]))
+    if kind == "fixes":
+        return FrameOfFixes(*rest)
+    if kind == "tick":
+        return Tick(*rest)
+    if kind == "plan":
+        return PlanMade(*rest)
+    if kind == "written":
+        return PlanWritten(at_ms=rest[0], dropped=tuple((a, b) for a, b in rest[1]))
+    raise InvalidValue(f"{path}.kind", kind, "a kind of journal record")

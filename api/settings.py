@@ -1,0 +1,163 @@
+"""What a process is told by its environment; may import geo and the standard library.
+
+| variable | meaning | default |
+|---|---|---|
+| `HEXRUN_POSTGRES_URL` | `postgresql://user:password@host:port/database` | none: given by the supervisor |
+| `HEXRUN_REDIS_URL` | `redis://host:port`, `rediss://` or `unix://` | none: given by the supervisor |
+| `HEXRUN_DATA` | the data folder | `data` |
+| `HEXRUN_SECRET` | signs the tokens; 32 characters or more | the file below |
+| `HEXRUN_SECRET_FILE` | holds the secret; made with a random one where it is missing | `secret` in the data folder |
+| `HEXRUN_CITY` | `name:lat,lon` of its centre in WGS-84 | `demo:31.2304,121.4737` |
+| `HEXRUN_CITY_RADIUS_KM` | how far from the centre a place may be | `60` |
+| `HEXRUN_HOST` | the address to listen on | `127.0.0.1` |
+| `HEXRUN_HTTP_PORT` | of the HTTP API; 0 for any free one | `8080` |
+| `HEXRUN_STREAM_PORT` | of the websocket gateway; 0 for any free one | `8081` |
+"""  # noqa: E501
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from geo.datum import check_lat_lon
+from geo.errors import InvalidValue
+
+SECRET_CHARS_MIN = 32
+SECRET_NAME = "secret"
+DEMO_CITY = "demo:31.2304,121.4737"
+RADIUS_KM = 60.0
+RADIUS_KM_MAX = 500.0
+HTTP_PORT = 8080
+STREAM_PORT = 8081
+
+# A city's name stands in the keys of Redis between braces.
+_CITY = re.compile(r"(?P<name>[a-z0-9][a-z0-9_-]{0,31}):(?P<lat>[^,]+),(?P<lon>[^,]+)")
+_POSTGRES_SCHEMES = ("postgres", "postgresql", "postgresql+asyncpg")
+_REDIS_SCHEMES = ("redis", "rediss", "unix")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CityArea:
+    """A city and where it is served: within `radius_km` of its centre, in WGS-84 degrees."""
+
+    name: str
+    lat: float
+    lon: float
+    radius_km: float = RADIUS_KM
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """One process's settings, valid once built. The secret is not shown."""
+
+    postgres_url: str
+    redis_url: str
+    data: Path
+    secret: str = field(repr=False)
+    city: CityArea
+    host: str = "127.0.0.1"
+    http_port: int = HTTP_PORT
+    stream_port: int = STREAM_PORT
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Settings:
+        """Read the variables above. Makes the secret file where there is none.
+
+        Raises:
+            InvalidValue: a variable cannot be right, or an address is missing; names it.
+        """
+        data = Path(environ.get("HEXRUN_DATA") or "data")
+        return cls(
+            postgres_url=_url(environ, "HEXRUN_POSTGRES_URL", _POSTGRES_SCHEMES),
+            redis_url=_url(environ, "HEXRUN_REDIS_URL", _REDIS_SCHEMES),
+            data=data,
+            secret=_secret(environ, data),
+            city=_city(environ),
+            host=environ.get("HEXRUN_HOST") or "127.0.0.1",
+            http_port=_port(environ, "HEXRUN_HTTP_PORT", HTTP_PORT),
+            stream_port=_port(environ, "HEXRUN_STREAM_PORT", STREAM_PORT),
+        )
+
+
+def _url(environ: Mapping[str, str], name: str, schemes: tuple[str, ...]) -> str:
+    url = environ.get(name, "")
+    expected = f"an address that starts with {schemes[0]}://"
+    if not url:
+        raise InvalidValue(name, url, expected)
+    try:
+        scheme = urlsplit(url).scheme
+    except ValueError:
+        scheme = ""
+    if scheme not in schemes:
+        # What follows the scheme may hold a password.
+        raise InvalidValue(name, f"{scheme or url.partition(':')[0]}:...", expected)
+    return url
+
+
+def _port(environ: Mapping[str, str], name: str, default: int) -> int:
+    given = environ.get(name) or str(default)
+    if not (given.isascii() and given.isdigit() and int(given) <= 65_535):
+        raise InvalidValue(name, given, "a port, 0 to 65535")
+    return int(given)
+
+
+def _city(environ: Mapping[str, str]) -> CityArea:
+    given = environ.get("HEXRUN_CITY") or DEMO_CITY
+    found = _CITY.fullmatch(given)
+    if found is None:
+        raise InvalidValue("HEXRUN_CITY", given, f"name:lat,lon such as {DEMO_CITY}")
+    lat = _number("HEXRUN_CITY", found["lat"])
+    lon = _number("HEXRUN_CITY", found["lon"])
+    check_lat_lon(lat, lon, "HEXRUN_CITY")
+    radius = environ.get("HEXRUN_CITY_RADIUS_KM") or str(RADIUS_KM)
+    radius_km = _number("HEXRUN_CITY_RADIUS_KM", radius)
+    if not 0.0 < radius_km <= RADIUS_KM_MAX:
+        raise InvalidValue("HEXRUN_CITY_RADIUS_KM", radius, f"up to {RADIUS_KM_MAX:.0f} km")
+    return CityArea(name=found["name"], lat=lat, lon=lon, radius_km=radius_km)
+
+
+def _number(name: str, given: str) -> float:
+    try:
+        return float(given)
+    except ValueError:
+        raise InvalidValue(name, given, "a number") from None
+
+
+def _secret(environ: Mapping[str, str], data: Path) -> str:
+    given = environ.get("HEXRUN_SECRET")
+    if given:
+        return _checked(given, "HEXRUN_SECRET")
+    path = Path(environ.get("HEXRUN_SECRET_FILE") or data / SECRET_NAME)
+    try:
+        if not path.exists():
+            _make_secret(path)
+        return _checked(path.read_text().strip(), f"HEXRUN_SECRET_FILE {path}")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidValue("HEXRUN_SECRET_FILE", str(path), f"a secret file ({error})") from error
+
+
+def _checked(secret: str, name: str) -> str:
+    if len(secret) < SECRET_CHARS_MIN:
+        shown = f"{len(secret)} characters"
+        raise InvalidValue(name, shown, f"{SECRET_CHARS_MIN} characters or more")
+    return secret
+
+
+def _make_secret(path: Path) -> None:
+    """Whole or not at all: another process may start at the same moment and must read the same."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=".secret-")  # mode 0600
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_urlsafe(48) + "\n")
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, path)
+    finally:
+        os.unlink(draft)

@@ -1,0 +1,201 @@
+"""Creates orders and runs commands on them, each in one transaction on the locked row.
+
+May import SQLAlchemy, dispatch and the codec.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from api.codec import (
+    digest_of_command,
+    order_from_json,
+)
+from api.store.rows import change_by, event_from_row, insert_order, update_orders
+from api.store.schema import actions, events, idempotency, orders, riders
+from api.store.values import Created, IdempotencyKey, Outcome
+from dispatch.commands import Accept, Command, Confirm
+from dispatch.events import Event
+from dispatch.model import Order, RiderState
+from dispatch.transitions import Refusal, apply, fold
+from geo.errors import Conflict, NotFound
+
+CREATED_STATUS = 201
+NOT_ON_SHIFT = "not_on_shift"
+
+
+async def create(
+    engine: AsyncEngine, order: Order, at_ms: int, key: IdempotencyKey | None
+) -> Created:
+    """See `Store.create_order`."""
+    decided = apply(order, Confirm(at_ms=at_ms))
+    if isinstance(decided, Refusal):
+        raise Conflict(decided.message)
+    change = change_by(order, decided)
+    try:
+        async with engine.begin() as connection:
+            if key is not None and not await _claim(connection, key, change.after, at_ms):
+                first = await _first_answer(connection, key)
+                assert first is not None, "a key that is taken has an answer"
+                return first
+            await insert_order(connection, change)
+    except IntegrityError as error:
+        if "orders_pkey" not in str(error.orig):
+            raise
+        raise Conflict(f"order {order.id} exists already") from None
+    return Created(order=change.after, replayed=False)
+
+
+async def replay(engine: AsyncEngine, key: IdempotencyKey) -> Created | None:
+    """See `Store.replay`."""
+    async with engine.connect() as connection:
+        return await _first_answer(connection, key)
+
+
+async def _claim(
+    connection: AsyncConnection, key: IdempotencyKey, answer: Order, at_ms: int
+) -> bool:
+    """Take the key, with the answer; False when it is taken. Waits for one who is about to."""
+    row = insert(idempotency).values(
+        client_id=key.client_id,
+        key=key.key,
+        body_hash=key.body_hash,
+        status=CREATED_STATUS,
+        answer=answer,
+        created_at_ms=at_ms,
+    )
+    claimed = await connection.execute(
+        row.on_conflict_do_nothing().returning(idempotency.c.client_id)
+    )
+    return claimed.first() is not None
+
+
+async def _first_answer(connection: AsyncConnection, key: IdempotencyKey) -> Created | None:
+    found = await connection.execute(
+        select(idempotency.c.body_hash, idempotency.c.answer).where(
+            idempotency.c.client_id == key.client_id, idempotency.c.key == key.key
+        )
+    )
+    row = found.one_or_none()
+    if row is None:
+        return None
+    if row.body_hash != key.body_hash:
+        raise Conflict(f"Idempotency-Key {key.key!r} was used with another body")
+    return Created(order=order_from_json(row.answer), replayed=True)
+
+
+async def run(
+    engine: AsyncEngine, order_id: str, command: Command, action_id: str | None
+) -> Outcome:
+    """See `Store.run`."""
+    async with engine.begin() as connection:
+        order = await _lock(connection, order_id)
+        if action_id is not None:
+            first = await _first_outcome(connection, order_id, command, action_id)
+            if first is not None:
+                return first
+        decided = await _off_shift(connection, command) or apply(order, command)
+        if isinstance(decided, Refusal):
+            outcome = Outcome(order=order, refusal=decided)
+        else:
+            change = change_by(order, decided)
+            await update_orders(connection, [change])
+            outcome = Outcome(order=change.after, events=decided)
+        if action_id is not None:
+            await _remember(connection, command, action_id, outcome)
+    return outcome
+
+
+async def _lock(connection: AsyncConnection, order_id: str) -> Order:
+    if "\0" in order_id:
+        raise NotFound(f"no order {order_id!r}")
+    found = await connection.execute(
+        select(orders.c.body).where(orders.c.id == order_id).with_for_update()
+    )
+    body = found.scalar_one_or_none()
+    if body is None:
+        raise NotFound(f"no order {order_id!r}")
+    return order_from_json(body)
+
+
+async def _off_shift(connection: AsyncConnection, command: Command) -> Refusal | None:
+    """Who is off shift accepts nothing. Holds his row: he goes off before this, or sees it."""
+    if not isinstance(command, Accept):
+        return None
+    state = await connection.scalar(
+        select(riders.c.state).where(riders.c.id == command.rider_id).with_for_update(read=True)
+    )
+    if state != RiderState.OFF:
+        return None
+    return Refusal(NOT_ON_SHIFT, f"rider {command.rider_id} is off shift")
+
+
+def _actor(command: Command) -> str:
+    """Who asks: two riders may choose the same action id."""
+    return getattr(command, "rider_id", "")
+
+
+async def _first_outcome(
+    connection: AsyncConnection, order_id: str, command: Command, action_id: str
+) -> Outcome | None:
+    found = await connection.execute(
+        select(actions).where(
+            actions.c.order_id == order_id,
+            actions.c.actor == _actor(command),
+            actions.c.action_id == action_id,
+        )
+    )
+    row = found.one_or_none()
+    if row is None:
+        return None
+    if row.digest != digest_of_command(command):
+        raise Conflict(f"action {action_id!r} was used for another command on order {order_id}")
+    history = await events_of_order(connection, order_id, row.version)
+    return Outcome(
+        order=order_after(history),
+        events=tuple(history[len(history) - row.events :]),
+        refusal=None if row.refusal is None else msgspec.json.decode(row.refusal, type=Refusal),
+        replayed=True,
+    )
+
+
+async def _remember(
+    connection: AsyncConnection, command: Command, action_id: str, outcome: Outcome
+) -> None:
+    await connection.execute(
+        insert(actions).values(
+            order_id=outcome.order.id,
+            actor=_actor(command),
+            action_id=action_id,
+            digest=digest_of_command(command),
+            version=outcome.order.version,
+            events=len(outcome.events),
+            refusal=outcome.refusal,
+            created_at_ms=command.at_ms,
+        )
+    )
+
+
+async def events_of_order(connection: AsyncConnection, order_id: str, last_seq: int) -> list[Event]:
+    """The order's first `last_seq` events, in order."""
+    found = await connection.execute(
+        select(events)
+        .where(
+            events.c.subject_kind == "order",
+            events.c.subject_id == order_id,
+            events.c.seq <= last_seq,
+        )
+        .order_by(events.c.seq)
+    )
+    made = (event_from_row(row) for row in found.mappings())
+    return [event for event in made if isinstance(event, Event)]
+
+
+def order_after(history: list[Event]) -> Order:
+    """The order that its whole history, from `Placed` on, adds up to."""
+    first = history[0].fact
+    return fold(first.order, history)  # type: ignore[union-attr]

@@ -1,0 +1,107 @@
+"""Writes a round's plan: every offer on its own, all in one transaction under the city's epoch.
+
+May import SQLAlchemy, dispatch and the codec.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import ARRAY, Text, cast, func, select, text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from api.codec import order_from_json, to_json_text
+from api.store.rows import Change, change_by, update_orders
+from api.store.schema import leases, orders
+from api.store.values import Receipt, Written
+from dispatch.commands import Offer
+from dispatch.model import Order
+from dispatch.transitions import Refusal, apply
+from geo.errors import StaleEpoch
+
+UNKNOWN_ORDER = "unknown_order"
+OTHER_CITY = "other_city"
+
+
+async def write(
+    engine: AsyncEngine,
+    city: str,
+    epoch: int,
+    offers: Sequence[tuple[str, Offer]],
+    receipts: Sequence[Receipt],
+) -> Written:
+    """See `Store.write_plan`."""
+    async with engine.begin() as connection:
+        await _hold_lease(connection, city, epoch)
+        known = await _lock(connection, [order_id for order_id, _ in offers])
+        changes, dropped = _decide(city, known, offers)
+        await update_orders(connection, changes)
+        await _insert_receipts(connection, changes, receipts)
+    return Written(tuple(c.after.id for c in changes), tuple(dropped))
+
+
+async def _hold_lease(connection: AsyncConnection, city: str, epoch: int) -> None:
+    """Share the lease row until the end: who takes the lease over waits for this plan."""
+    current = await connection.scalar(
+        select(leases.c.epoch).where(leases.c.city == city).with_for_update(read=True)
+    )
+    if current != epoch:
+        raise StaleEpoch(city, epoch, current)
+
+
+async def _lock(connection: AsyncConnection, ids: list[str]) -> dict[str, Order]:
+    # In the order of ids: two that lock the same rows cannot wait for each other.
+    found = await connection.execute(
+        select(orders.c.id, orders.c.body)
+        .where(orders.c.id == func.any(cast(ids, ARRAY(Text))))
+        .order_by(orders.c.id)
+        .with_for_update()
+    )
+    return {row.id: order_from_json(row.body) for row in found}
+
+
+def _decide(
+    city: str, known: dict[str, Order], offers: Sequence[tuple[str, Offer]]
+) -> tuple[list[Change], list[tuple[str, str]]]:
+    changes: dict[str, Change] = {}
+    dropped: list[tuple[str, str]] = []
+    for order_id, offer in offers:
+        order = changes[order_id].after if order_id in changes else known.get(order_id)
+        if order is None:
+            dropped.append((order_id, UNKNOWN_ORDER))
+            continue
+        if order.city != city:
+            dropped.append((order_id, OTHER_CITY))
+            continue
+        decided = apply(order, offer)
+        if isinstance(decided, Refusal):
+            dropped.append((order_id, decided.code))
+        else:
+            changes[order_id] = change_by(order, decided)
+    return list(changes.values()), dropped
+
+
+async def _insert_receipts(
+    connection: AsyncConnection, changes: list[Change], receipts: Sequence[Receipt]
+) -> None:
+    numbers = {c.after.id: c.after.attempts for c in changes}
+    kept = [r for r in receipts if r.order_id in numbers]
+    if kept:
+        await connection.execute(
+            _INSERT_RECEIPTS,
+            {
+                "ids": [r.order_id for r in kept],
+                "numbers": [numbers[r.order_id] for r in kept],
+                "rounds": [r.round_at_ms for r in kept],
+                "bodies": [to_json_text(r.body) for r in kept],
+            },
+        )
+
+
+_INSERT_RECEIPTS = text("""
+INSERT INTO receipts (order_id, number, round_at_ms, body)
+SELECT n.order_id, n.number, n.round_at_ms, CAST(n.body AS jsonb)
+FROM unnest(CAST(:ids AS text[]), CAST(:numbers AS integer[]), CAST(:rounds AS bigint[]),
+            CAST(:bodies AS text[])) AS n(order_id, number, round_at_ms, body)
+ON CONFLICT DO NOTHING
+""")

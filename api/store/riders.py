@@ -1,0 +1,82 @@
+"""Registers riders and runs their own commands; may import SQLAlchemy, dispatch and the codec."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from api.codec import rider_from_json
+from api.store.rows import update_rider
+from api.store.schema import orders, riders
+from api.store.values import RiderOutcome
+from dispatch.commands import RiderCommand
+from dispatch.model import OrderState, Rider, RiderState
+from dispatch.transitions import Refusal, apply_rider
+from geo.errors import Conflict, NotFound
+
+# What he has accepted and not ended; an offer that he has not answered does not hold him.
+_TAKEN = (OrderState.ASSIGNED.value, OrderState.UNDER_WAY.value)
+
+
+async def register(engine: AsyncEngine, rider: Rider) -> Rider:
+    """See `Store.register_rider`."""
+    fresh = replace(rider, state=RiderState.OFF, shift_end_ms=0, version=0, place=None)
+    async with engine.begin() as connection:
+        row = insert(riders).values(
+            id=fresh.id,
+            tenant=fresh.tenant,
+            city=fresh.city,
+            state=fresh.state.value,
+            version=fresh.version,
+            body=fresh,
+        )
+        added = await connection.execute(row.on_conflict_do_nothing().returning(riders.c.id))
+        if added.first() is not None:
+            return fresh
+        known = await _lock(connection, fresh.id)
+        if (known.tenant, known.city) != (fresh.tenant, fresh.city):
+            raise Conflict(f"rider {fresh.id} is registered with another tenant or city")
+        again = replace(
+            fresh,
+            state=known.state,
+            shift_end_ms=known.shift_end_ms,
+            version=known.version,
+            place=known.place,
+        )
+        if again == known:
+            return known
+        if known.state is RiderState.ON:
+            raise Conflict(f"rider {fresh.id} is on shift: what he can do changes after it")
+        await update_rider(connection, again, ())
+    return again
+
+
+async def run(engine: AsyncEngine, rider_id: str, command: RiderCommand) -> RiderOutcome:
+    """See `Store.run_rider`."""
+    async with engine.begin() as connection:
+        rider = await _lock(connection, rider_id)
+        taken = await connection.scalar(
+            select(func.count())
+            .select_from(orders)
+            .where(orders.c.rider_id == rider_id, orders.c.state.in_(_TAKEN))
+        )
+        decided = apply_rider(rider, command, live_orders=taken or 0)
+        if isinstance(decided, Refusal):
+            return RiderOutcome(rider=rider, refusal=decided)
+        after = await update_rider(connection, rider, decided)
+    return RiderOutcome(rider=after, events=decided)
+
+
+async def _lock(connection: AsyncConnection, rider_id: str) -> Rider:
+    if "\0" in rider_id:
+        raise NotFound(f"no rider {rider_id!r}")
+    found = await connection.execute(
+        select(riders.c.body).where(riders.c.id == rider_id).with_for_update()
+    )
+    body = found.scalar_one_or_none()
+    if body is None:
+        raise NotFound(f"no rider {rider_id!r}")
+    return rider_from_json(body)

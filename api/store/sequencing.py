@@ -1,0 +1,156 @@
+"""The sequencer's side of PostgreSQL: one session with the lock, the wake-ups and the positions.
+
+May import asyncpg, the codec and the store's values. It speaks asyncpg itself, since lock,
+notifications and transactions must be on one and the same session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import asyncpg
+from sqlalchemy.engine import URL
+
+from api.store.rows import event_from_row
+from api.store.values import Positioned
+
+CHANNEL = "hexrun_outbox"
+WAKE_UP = f"NOTIFY {CHANNEL}"
+# Any number that no other program uses as an advisory lock in this database.
+SEQUENCER_LOCK = 0x6865_7872_0002
+# A sequencer whose machine is gone must lose the lock in seconds, not in hours.
+SESSION = {
+    "application_name": "hexrun sequencer",
+    "tcp_keepalives_idle": "5",
+    "tcp_keepalives_interval": "2",
+    "tcp_keepalives_count": "3",
+    "idle_in_transaction_session_timeout": "10s",
+}
+
+
+class Sequencing:
+    """A session that may give positions once it has the lock; as long as it lives, no other may.
+
+    The positions are written on the session that holds the lock: when it is lost, so is the
+    transaction, and two sequencers can never write side by side.
+    """
+
+    def __init__(self, connection: asyncpg.Connection) -> None:
+        self._connection = connection
+        self._woken = asyncio.Event()
+
+    @classmethod
+    async def open(cls, url: URL) -> Sequencing:
+        """Connect. Raises OSError or asyncpg's errors when the server cannot be reached."""
+        dsn = url.set(drivername="postgresql").render_as_string(hide_password=False)
+        return cls(await asyncpg.connect(dsn, server_settings=SESSION))
+
+    async def close(self) -> None:
+        """Give the lock up. Never raises."""
+        try:
+            await self._connection.close(timeout=2.0)
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            self._connection.terminate()
+
+    async def lock(self) -> bool:
+        """Take the lock if it is free; from then on listen for wake-ups.
+
+        Tried again and again by whoever stands by: a waiting statement would hold a snapshot and
+        keep the whole database from being vacuumed.
+        """
+        got: bool = await self._connection.fetchval(
+            "SELECT pg_try_advisory_lock($1)", SEQUENCER_LOCK
+        )
+        if got:
+            await self._connection.add_listener(CHANNEL, lambda *_: self._woken.set())
+        return got
+
+    async def wait(self, timeout_s: float) -> None:
+        """Until somebody has written to the outbox, `timeout_s` at most."""
+        try:
+            await asyncio.wait_for(self._woken.wait(), timeout_s)
+        except TimeoutError:
+            return
+        finally:
+            self._woken.clear()
+
+    async def take(self, limit: int) -> list[Positioned]:
+        """Give the next positions to at most `limit` committed events of the outbox.
+
+        An event that commits late comes later, and nothing is skipped; the events of one order
+        keep their order, because their ids grow with their seq and the earlier one is committed
+        before the later one is written. Empties the outbox in the same transaction.
+        """
+        connection = self._connection
+        async with connection.transaction():
+            taken = await connection.fetch(_TAKE, limit)
+            if not taken:
+                return []
+            taken.sort(key=lambda row: row["id"])
+            heads = {r["city"]: r["position"] for r in await connection.fetch(_HEADS)}
+            last = max(heads.values(), default=0)
+            placed = []
+            for position, row in enumerate(taken, last + 1):
+                city = row["city"]
+                placed.append(
+                    Positioned(
+                        position=position,
+                        prev_position=heads.get(city, 0),
+                        city=city,
+                        event=event_from_row(row),
+                    )
+                )
+                heads[city] = position
+            await connection.execute(
+                _APPEND,
+                [p.position for p in placed],
+                [p.prev_position for p in placed],
+                [p.city for p in placed],
+                [row["tenant"] for row in taken],
+                [row["id"] for row in taken],
+            )
+            touched = sorted({p.city for p in placed})
+            await connection.execute(_MOVE_HEADS, touched, [heads[city] for city in touched])
+        return placed
+
+    async def heads(self) -> dict[str, int]:
+        """The last position of every city."""
+        return {r["city"]: r["position"] for r in await self._connection.fetch(_HEADS)}
+
+    async def forget(self, before_ms: int, limit: int) -> int:
+        """Drop at most `limit` old answers each to requests and to actions; how many went."""
+        gone = 0
+        for statement in _FORGET:
+            gone += int((await self._connection.execute(statement, before_ms, limit)).split()[-1])
+        return gone
+
+
+_TAKE = """
+DELETE FROM outbox AS o USING events AS e
+WHERE o.event_id = e.id
+  AND o.event_id = ANY (ARRAY(SELECT event_id FROM outbox ORDER BY event_id LIMIT $1))
+RETURNING e.id, e.subject_kind, e.subject_id, e.seq, e.tenant, e.city, e.at_ms, e.kind, e.body
+"""
+
+_HEADS = "SELECT city, position FROM heads"
+
+_APPEND = """
+INSERT INTO feed (position, prev_position, city, tenant, event_id)
+SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::bigint[])
+"""
+
+_MOVE_HEADS = """
+INSERT INTO heads (city, position) SELECT * FROM unnest($1::text[], $2::bigint[])
+ON CONFLICT (city) DO UPDATE SET position = excluded.position
+"""
+
+_FORGET = (
+    """
+    DELETE FROM idempotency WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM idempotency WHERE created_at_ms < $1 ORDER BY created_at_ms LIMIT $2))
+    """,
+    """
+    DELETE FROM actions WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM actions WHERE created_at_ms < $1 ORDER BY created_at_ms LIMIT $2))
+    """,
+)

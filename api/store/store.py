@@ -1,0 +1,284 @@
+"""The store: every change of an order or a rider in one transaction, and the feed of what happened.
+
+The only owner of SQL. May import SQLAlchemy, asyncpg, dispatch and the codec.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+import asyncpg
+from sqlalchemy import text
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from api.codec import to_json_text
+from api.store import leases, orders, plans, reading, riders
+from api.store.migrate import asyncpg_url
+from api.store.sequencing import WAKE_UP, Sequencing
+from api.store.values import (
+    CityState,
+    Created,
+    IdempotencyKey,
+    Outcome,
+    Positioned,
+    Receipt,
+    RiderOutcome,
+    Written,
+)
+from dispatch.commands import Command, Offer, RiderCommand
+from dispatch.model import Order, Rider
+
+POOL_SIZE = 8
+POOL_OVERFLOW_MAX = 4
+POOL_WAIT_S = 10.0
+EVENTS_MAX = 10_000
+
+UNAVAILABLE: tuple[type[Exception], ...] = (
+    OSError,
+    InterfaceError,
+    OperationalError,
+    PoolTimeout,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+)
+"""What the store's methods raise when PostgreSQL cannot be reached; nothing was changed, or the
+answer was lost: ask again with the same key or action id."""
+
+_log = logging.getLogger("hexrun.store")
+
+
+class Store:
+    """PostgreSQL as the truth for orders and riders. Open it with `Store.open`, then `close` it."""
+
+    def __init__(self, engine: AsyncEngine, url: URL, source: str) -> None:
+        self._engine, self._url = engine, url
+        self.source = source
+        """Names this database in the streams that are fed from it."""
+        self._written = asyncio.Event()
+        self._waker = asyncio.create_task(self._wake_sequencer(), name="wake the sequencer")
+
+    @classmethod
+    async def open(cls, url: str) -> Store:
+        """Connect to a migrated database, see `migrate`.
+
+        Raises:
+            InvalidValue: `url` is not an address of PostgreSQL.
+            One of `UNAVAILABLE`: it does not answer.
+        """
+        address = asyncpg_url(url)
+        engine = create_async_engine(
+            address,
+            pool_size=POOL_SIZE,
+            max_overflow=POOL_OVERFLOW_MAX,
+            pool_timeout=POOL_WAIT_S,
+            pool_pre_ping=True,
+            json_serializer=to_json_text,
+            # Bodies are decoded straight into their classes, by whoever reads them.
+            json_deserializer=_as_text,
+        )
+        try:
+            return cls(engine, address, await reading.source(engine))
+        except BaseException:
+            await engine.dispose()
+            raise
+
+    async def close(self) -> None:
+        """Close every connection."""
+        self._waker.cancel()
+        await asyncio.gather(self._waker, return_exceptions=True)
+        await self._engine.dispose()
+
+    async def ping(self) -> None:
+        """Raises one of `UNAVAILABLE` when PostgreSQL does not answer."""
+        async with self._engine.connect() as connection:
+            await connection.execute(text("SELECT 1"))
+
+    # --- orders ------------------------------------------------------------------------------
+
+    async def create_order(
+        self, order: Order, at_ms: int, *, idempotency: IdempotencyKey | None
+    ) -> Created:
+        """Place a quoted order at `at_ms`: row, events and, with a key, the answer in one go.
+
+        The same key with the same body gives the first answer again, whatever `order` is now.
+
+        Raises:
+            Conflict: the key was used with another body, the id exists, or it is not quoted.
+            InvalidValue: a text contains U+0000.
+        """
+        created = await orders.create(self._engine, order, at_ms, idempotency)
+        if not created.replayed:
+            self._written.set()
+        return created
+
+    async def replay(self, idempotency: IdempotencyKey) -> Created | None:
+        """The answer that the key has already, None when it has none.
+
+        Raises:
+            Conflict: the key was used with another body.
+        """
+        return await orders.replay(self._engine, idempotency)
+
+    async def run(
+        self, order_id: str, command: Command, *, action_id: str | None = None
+    ) -> Outcome:
+        """Run the command on the locked order: state, attempt, events, outbox in one transaction.
+
+        A refusal is an outcome, not an error. An `action_id` belongs to the order and to the
+        command's `rider_id`, if it has one: the same again gives the first outcome again and
+        changes nothing, refused or not. Beyond `apply`, a rider who is registered and off shift
+        accepts nothing (`not_on_shift`).
+
+        Raises:
+            NotFound: no such order.
+            Conflict: the action id was used for another command.
+        """
+        outcome = await orders.run(self._engine, order_id, command, action_id)
+        if outcome.events and not outcome.replayed:
+            self._written.set()
+        return outcome
+
+    async def write_plan(
+        self,
+        city: str,
+        epoch: int,
+        offers: Sequence[tuple[str, Offer]],
+        receipts: Sequence[Receipt] = (),
+    ) -> Written:
+        """Apply each (order id, offer) on its own; what has moved is dropped, the rest commits.
+
+        Dropped with the code of its refusal, `unknown_order` or `other_city`. Receipts are kept
+        for the offers that stand. One statement a table, however many offers.
+
+        Raises:
+            StaleEpoch: `epoch` is not the lease's; nothing was written.
+        """
+        written = await plans.write(self._engine, city, epoch, offers, receipts)
+        if written.committed:
+            self._written.set()
+        return written
+
+    async def order(self, order_id: str) -> Order | None:
+        """The order as it stands."""
+        return await reading.order(self._engine, order_id)
+
+    async def orders_of_rider(self, rider_id: str) -> list[Order]:
+        """The orders whose live assignment is the rider's, offers included, by id."""
+        return await reading.orders_of_rider(self._engine, rider_id)
+
+    async def live_orders(self, city: str) -> list[Order]:
+        """The orders that have not ended (`done` has not: it can be completed), oldest first."""
+        async with self._engine.connect() as connection:
+            return await reading.live_orders(connection, city)
+
+    async def counts(self, city: str, since_ms: int = 0) -> dict[str, int]:
+        """Orders by state: the live ones, and those placed since `since_ms`."""
+        return await reading.counts(self._engine, city, since_ms)
+
+    # --- riders ------------------------------------------------------------------------------
+
+    async def register_rider(self, rider: Rider) -> Rider:
+        """Add him, off shift; or change what is known of him, unless he is on shift.
+
+        Raises:
+            Conflict: he is on shift and something differs, or has another tenant or city.
+        """
+        return await riders.register(self._engine, rider)
+
+    async def run_rider(self, rider_id: str, command: RiderCommand) -> RiderOutcome:
+        """Run a rider's command on his locked row. A refusal is an outcome, not an error.
+
+        Raises:
+            NotFound: no such rider.
+        """
+        outcome = await riders.run(self._engine, rider_id, command)
+        if outcome.events:
+            self._written.set()
+        return outcome
+
+    async def rider(self, rider_id: str) -> Rider | None:
+        """The rider as he stands."""
+        return await reading.rider(self._engine, rider_id)
+
+    async def riders_on_shift(self, city: str) -> list[Rider]:
+        """By id."""
+        async with self._engine.connect() as connection:
+            return await reading.riders_on_shift(connection, city)
+
+    # --- the feed ----------------------------------------------------------------------------
+
+    async def load_city(self, city: str) -> CityState:
+        """Live orders and riders on shift, and the position from which to follow the feed.
+
+        All three are of one snapshot. The rows have every event up to `position`, and may have
+        later ones that the sequencer has not reached. So whoever follows the feed from
+        `position` misses nothing and must ignore an event whose `seq` is not above the
+        `version` he has, and one of an order that he does not know unless it is `Placed` (the
+        order ended before the snapshot).
+        """
+        return await reading.load_city(self._engine, city)
+
+    async def events_after(
+        self, position: int, city: str | None, limit: int, *, tenant: str | None = None
+    ) -> list[Positioned]:
+        """The first `limit` (10 000 at most) events after `position`, of a city or a tenant.
+
+        Positions grow in the order in which events become visible: one that is read to
+        position p never gets a new event at or below p. Positions that are missing in the answer
+        are other cities' or tenants'.
+        """
+        limit = min(limit, EVENTS_MAX)
+        return await reading.events_after(self._engine, position, city, limit, tenant)
+
+    async def last_position(self, city: str | None = None) -> int:
+        """The last position given in the city, or at all; 0 when there is none."""
+        async with self._engine.connect() as connection:
+            return await reading.last_position(connection, city)
+
+    async def open_sequencing(self) -> Sequencing:
+        """A session of its own for the sequencer. Raises one of `UNAVAILABLE`."""
+        return await Sequencing.open(self._url)
+
+    # --- leases ------------------------------------------------------------------------------
+
+    async def take_lease(self, city: str, owner: str, now_ms: int, ttl_ms: int) -> int | None:
+        """The new epoch if the city's lease was free or over at `now_ms`, else None.
+
+        Also None for who has it: an `owner` that starts again waits, or takes another name.
+        """
+        return await leases.take(self._engine, city, owner, now_ms, ttl_ms)
+
+    async def renew_lease(
+        self, city: str, owner: str, epoch: int, now_ms: int, ttl_ms: int
+    ) -> bool:
+        """Hold it for another `ttl_ms`. False when another one has taken it since."""
+        return await leases.renew(self._engine, city, owner, epoch, now_ms, ttl_ms)
+
+    async def release_lease(self, city: str, owner: str, epoch: int) -> None:
+        """Let the next one take it at once; does nothing when it is not ours."""
+        await leases.release(self._engine, city, owner, epoch)
+
+    async def _wake_sequencer(self) -> None:
+        """Tell the sequencer, after commits and one for many, that the outbox has something.
+
+        Not inside the writing transactions: NOTIFY makes PostgreSQL commit one at a time. A
+        wake-up that is lost costs one poll of the sequencer.
+        """
+        while True:
+            await self._written.wait()
+            self._written.clear()
+            try:
+                async with self._engine.connect() as connection:
+                    await connection.execution_options(isolation_level="AUTOCOMMIT")
+                    await connection.execute(text(WAKE_UP))
+            except (OSError, SQLAlchemyError) as error:
+                _log.debug("cannot wake the sequencer: %s", error)
+
+
+def _as_text(value: str) -> str:
+    return value

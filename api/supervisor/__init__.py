@@ -1,0 +1,51 @@
+"""Keeps every process of one machine running, the two embedded servers among them.
+
+| module | holds |
+|---|---|
+| `folder` | the data folder: layout, lock, short socket paths |
+| `leash` | the program before each child that ties its life to its parent's |
+| `process` | one child: leashed, logged, told when ready, surely ended |
+| `programs` | where the PostgreSQL programs are and which OS user runs them |
+| `embedded` | PostgreSQL and Valkey, brought along or named by a variable |
+| `service` | what to run, in which order; what is told about it |
+| `runner` | one service over all its lives: ready, healthy, restarted with back-off, stopped |
+| `supervisor` | all of them together |
+| `servers` | just PostgreSQL and Valkey; `python -m api.supervisor FOLDER` runs them by hand |
+
+    async with open_servers(Path("data")) as urls: ...
+
+    with DataFolder(Path("data")) as folder:
+        supervisor = Supervisor(folder, [*server_services(folder), Service.role("gateway")])
+        await supervisor.start()
+        await supervisor.wait_stopped()
+
+Where `HEXRUN_POSTGRES_URL` or `HEXRUN_REDIS_URL` is set, that server is used and none is started.
+A role calls `announce_ready()` when it serves, and starts processes of its own behind
+`leashed(argv)`, or has them call `tie_to_parent(parent_pid)` first.
+"""
+
+from api.supervisor.embedded import EmbeddedPostgres, EmbeddedValkey, Server, ServerUrls
+from api.supervisor.folder import DataFolder
+from api.supervisor.leash import tie_to_parent
+from api.supervisor.process import Account, Child, announce_ready, leashed
+from api.supervisor.servers import open_servers, server_services
+from api.supervisor.service import Service, ServiceStatus
+from api.supervisor.supervisor import Supervisor
+
+__all__ = [
+    "Account",
+    "Child",
+    "DataFolder",
+    "EmbeddedPostgres",
+    "EmbeddedValkey",
+    "Server",
+    "ServerUrls",
+    "Service",
+    "ServiceStatus",
+    "Supervisor",
+    "announce_ready",
+    "leashed",
+    "open_servers",
+    "server_services",
+    "tie_to_parent",
+]

@@ -1,0 +1,392 @@
+"""What riders and customers do, without I/O: the simulator and live bots drive the same minds.
+
+A driver tells a mind what its person hears of, asks `wake_at` when to come back, and carries out
+what `act` gives. Places are metres in the city's plane, instants ms UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum, auto
+from math import hypot
+
+import numpy as np
+
+from dispatch.model import StopKind, StopState
+from geo.motion import Path, leg
+from geo.travel import TravelLaw, arc_ms
+from sim.demand import OrderRequest
+from sim.scenario import RiderKnobs
+
+_SURE_SHARE = 1 / 3
+"""The part of a rider's mean answer time that passes before every answer; the rest is chance."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OfferSeen:
+    """An offer as it shows on the rider's phone."""
+
+    order_id: str
+    number: int
+    deadline_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopAhead:
+    """A stop that the rider still has to serve, under attempt `number` of its order.
+
+    `ready_ms` is when he can be served there at the earliest, in truth (0: at once); `state` is
+    what the server knows of it. `place_id` is empty for a door that is nobody's.
+    """
+
+    order_id: str
+    stop: int
+    number: int
+    kind: StopKind
+    x: float
+    y: float
+    ready_ms: int = 0
+    approach_ms: int = 0
+    leave_ms: int = 0
+    place_id: str = ""
+    state: StopState = StopState.PLANNED
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        return self.order_id, self.number, self.stop
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartShift:
+    shift_end_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndShift:
+    pass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    order_id: str
+    number: int
+    accept: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """The rider is `heading` to a stop, has `arrived` there, or is `done` with it."""
+
+    order_id: str
+    stop: int
+    state: StopState
+
+
+Action = StartShift | EndShift | Answer | Report
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fix:
+    """One GPS reading: metres in the plane, and the speed over ground."""
+
+    at_ms: int
+    x: float
+    y: float
+    speed_mps: float
+
+
+class _Phase(Enum):
+    STANDING = auto()  # nothing to do
+    LEAVING = auto()  # done here; on his way from `due`
+    GOING = auto()  # there at `due`
+    AT_STOP = auto()  # can act at `due`
+
+
+class _Shift(Enum):
+    BEFORE = auto()
+    ON = auto()
+    OFF = auto()
+
+
+_RANK = {StopState.PLANNED: 0, StopState.HEADING: 1, StopState.ARRIVED: 2, StopState.DONE: 3}
+
+
+class RiderMind:
+    """One rider from the start of his shift to its end.
+
+    He answers offers after a while (or never), rides to the first stop of his route in the law's
+    way, arrives, acts when he and the goods are ready, leaves, and rides on. He is diverted while
+    riding when the route's first stop becomes another, but serves a stop at which he has arrived.
+    Stops of one kind in a row at one door take one approach and one leave. After the end of his
+    shift he takes nothing more, and goes off when he has nothing left.
+    """
+
+    def __init__(
+        self,
+        *,
+        knobs: RiderKnobs,
+        law: TravelLaw,
+        speed_mps: float,
+        x: float,
+        y: float,
+        shift_start_ms: int,
+        shift_end_ms: int,
+        rng: np.random.Generator,
+    ) -> None:
+        self._knobs, self._law, self._rng = knobs, law, rng
+        self._ms_per_m = law.ms_per_m(speed_mps)
+        self._shift = _Shift.BEFORE
+        self._shift_start_ms, self._shift_end_ms = shift_start_ms, shift_end_ms
+        self._answers: dict[tuple[str, int], tuple[int, bool, str]] = {}
+        self._deadline: dict[tuple[str, int], int] = {}
+        self._accepted: set[str] = set()
+        self._route: list[StopAhead] = []
+        self._reported: dict[tuple[str, int, int], StopState] = {}
+        self._phase = _Phase.STANDING
+        self._due_ms = 0
+        self._arrived_ms = 0
+        self._same_door = False
+        self.path = Path((x,), (y,), (shift_start_ms,))
+        """Where he was and will be; replaced whenever he sets out, stops or is diverted."""
+
+    # --- what he hears ---
+
+    def offered(self, now_ms: int, offer: OfferSeen) -> None:
+        """An offer arrives; one he already knows changes nothing."""
+        key = offer.order_id, offer.number
+        if self._shift is not _Shift.ON or key in self._deadline:
+            return
+        self._deadline[key] = offer.deadline_ms
+        mood, wait = self._rng.random(), self._rng.exponential()
+        delay_s = self._knobs.answer_s * (_SURE_SHARE + (1.0 - _SURE_SHARE) * wait)
+        at_ms = now_ms + int(delay_s * 1000)
+        if mood >= self._knobs.accept_share + self._knobs.ignore_share:
+            self._answers[key] = (at_ms, False, "busy")
+        elif mood < self._knobs.accept_share:
+            self._answers[key] = (at_ms, True, "")
+
+    def offer_over(self, order_id: str, number: int) -> None:
+        """The offer timed out, was taken back, or his answer came too late."""
+        self._forget_offer((order_id, number))
+        self._accepted.discard(order_id)
+
+    def route(self, now_ms: int, stops: Iterable[StopAhead]) -> None:
+        """His whole route as the server has it now, first stop first.
+
+        What he has reported meanwhile counts more than what the server knew when it sent this.
+        """
+        told = _in_order([s for s in stops if self._state(s) is not StopState.DONE])
+        ids = {s.order_id for s in told}
+        self._reported = {k: v for k, v in self._reported.items() if k[0] in ids}
+        self._accepted -= ids
+        if self._phase is _Phase.AT_STOP:
+            told = self._staying(now_ms, told)
+        elif self._phase is _Phase.GOING:
+            here, first = self._route[0], told[0] if told else None
+            if first is None or (first.key, first.x, first.y) != (here.key, here.x, here.y):
+                self._stand(now_ms, *self.path.at(now_ms))
+                self._turn_away(now_ms)
+        elif self._phase is _Phase.STANDING and told:
+            self._turn_away(now_ms)
+        self._route = told
+
+    # --- what he does ---
+
+    def wake_at(self) -> int | None:
+        """When `act` has something to do, ms UTC; None while only news can move him."""
+        if self._shift is _Shift.BEFORE:
+            return self._shift_start_ms
+        due = [at_ms for at_ms, _, _ in self._answers.values()]
+        if self._phase is not _Phase.STANDING:
+            due.append(self._due_ms)
+        elif self._may_go():
+            due.append(self._shift_end_ms)
+        return min(due, default=None)
+
+    def act(self, now_ms: int) -> list[Action]:
+        """All that is due by now, in order."""
+        done: list[Action] = []
+        if self._shift is _Shift.BEFORE and now_ms >= self._shift_start_ms:
+            self._start(now_ms, done)
+        if self._answers:
+            self._answer(now_ms, done)
+        while self._phase is not _Phase.STANDING and self._due_ms <= now_ms:
+            self._step(done)
+        if self._may_go() and now_ms >= self._shift_end_ms:
+            self._shift = _Shift.OFF
+            self._answers.clear()
+            self._deadline.clear()
+            done.append(EndShift())
+        return done
+
+    def position(self, now_ms: int) -> tuple[float, float]:
+        """(x, y) in metres."""
+        return self.path.at(now_ms)
+
+    def fix(self, now_ms: int) -> Fix:
+        """What his phone reads now."""
+        x, y = self.path.at(now_ms)
+        speed = 0.0
+        if self._phase is _Phase.GOING and self.path.t_ms[0] <= now_ms < self.path.t_ms[-1]:
+            xs, ys = self.path.x, self.path.y
+            way_m = sum(hypot(xs[i + 1] - xs[i], ys[i + 1] - ys[i]) for i in range(len(xs) - 1))
+            speed = way_m * 1000 / (self.path.t_ms[-1] - self.path.t_ms[0])
+        return Fix(at_ms=now_ms, x=x, y=y, speed_mps=speed)
+
+    # --- inside ---
+
+    def _start(self, now_ms: int, done: list[Action]) -> None:
+        if now_ms >= self._shift_end_ms:
+            self._shift = _Shift.OFF
+            return
+        self._shift = _Shift.ON
+        done.append(StartShift(shift_end_ms=self._shift_end_ms))
+
+    def _may_go(self) -> bool:
+        idle = self._phase is _Phase.STANDING and not self._accepted
+        return self._shift is _Shift.ON and idle
+
+    def _answer(self, now_ms: int, done: list[Action]) -> None:
+        due = [(at, key) for key, (at, _, _) in self._answers.items() if at <= now_ms]
+        for _, key in sorted(due):
+            _, accept, reason = self._answers[key]
+            deadline_ms = self._deadline[key]
+            self._forget_offer(key)
+            if now_ms > deadline_ms:
+                continue
+            if accept and now_ms >= self._shift_end_ms:
+                accept, reason = False, "shift_over"
+            if accept:
+                self._accepted.add(key[0])
+            done.append(Answer(order_id=key[0], number=key[1], accept=accept, reason=reason))
+
+    def _forget_offer(self, key: tuple[str, int]) -> None:
+        self._answers.pop(key, None)
+        self._deadline.pop(key, None)
+
+    def _step(self, done: list[Action]) -> None:
+        """One change of phase, at `_due_ms`."""
+        if self._phase is _Phase.LEAVING:
+            if self._route:
+                self._set_out(done)
+            else:
+                self._phase = _Phase.STANDING
+            return
+        stop = self._route[0]
+        if self._phase is _Phase.GOING:
+            self._stand(self._due_ms, stop.x, stop.y)
+            self._report(stop, StopState.ARRIVED, done)
+            self._phase = _Phase.AT_STOP
+            self._arrived_ms = self._due_ms
+            if not self._same_door:
+                self._arrived_ms += self._service_ms(stop.approach_ms)
+            self._due_ms = max(self._arrived_ms, stop.ready_ms)
+            return
+        self._report(stop, StopState.DONE, done)
+        self._route.pop(0)
+        self._phase = _Phase.LEAVING
+        self._same_door = bool(self._route) and _one_door(stop, self._route[0])
+        if not self._same_door:
+            self._due_ms += self._service_ms(stop.leave_ms)
+
+    def _set_out(self, done: list[Action]) -> None:
+        stop = self._route[0]
+        x, y = self.path.at(self._due_ms)
+        law = self._law
+        ride_ms = arc_ms(x, y, stop.x, stop.y, law.metric, self._ms_per_m, law.quantum_ms)
+        there_ms = self._due_ms + ride_ms
+        self.path = leg(x, y, stop.x, stop.y, self._due_ms, there_ms, law.metric)
+        self._phase, self._due_ms = _Phase.GOING, there_ms
+        self._report(stop, StopState.HEADING, done)
+
+    def _staying(self, now_ms: int, told: list[StopAhead]) -> list[StopAhead]:
+        """The route with the stop at which he stands first; he leaves at once if it is gone."""
+        key = self._route[0].key
+        here = next((s for s in told if s.key == key), None)
+        if here is None:
+            self._turn_away(now_ms)
+            return told
+        self._due_ms = max(self._arrived_ms, here.ready_ms)
+        return [here, *(s for s in told if s.key != key)]
+
+    def _turn_away(self, now_ms: int) -> None:
+        self._phase, self._due_ms, self._same_door = _Phase.LEAVING, now_ms, False
+
+    def _stand(self, now_ms: int, x: float, y: float) -> None:
+        self.path = Path((x,), (y,), (now_ms,))
+
+    def _service_ms(self, planned_ms: int) -> int:
+        if not planned_ms:
+            return 0
+        knobs = self._knobs
+        spread = 1.0 + knobs.service_spread * (2.0 * self._rng.random() - 1.0)
+        return int(planned_ms * knobs.service_factor * spread)
+
+    def _state(self, stop: StopAhead) -> StopState:
+        own = self._reported.get(stop.key, stop.state)
+        return max(own, stop.state, key=lambda state: _RANK.get(state, 3))
+
+    def _report(self, stop: StopAhead, state: StopState, done: list[Action]) -> None:
+        if _RANK[self._state(stop)] < _RANK[state]:
+            self._reported[stop.key] = state
+            done.append(Report(order_id=stop.order_id, stop=stop.stop, state=state))
+
+
+def _one_door(a: StopAhead, b: StopAhead) -> bool:
+    return bool(a.place_id) and (a.place_id, a.kind) == (b.place_id, b.kind)
+
+
+def _in_order(stops: list[StopAhead]) -> list[StopAhead]:
+    """The route with each order's stops in their order, whatever the sender made of it."""
+    theirs: dict[str, list[StopAhead]] = {}
+    for stop in stops:
+        theirs.setdefault(stop.order_id, []).append(stop)
+    for own in theirs.values():
+        own.sort(key=lambda s: s.stop, reverse=True)
+    return [theirs[stop.order_id].pop() for stop in stops]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlaceOrder:
+    request: OrderRequest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelOrder:
+    reason: str
+
+
+CustomerAction = PlaceOrder | CancelOrder
+
+
+class CustomerMind:
+    """One customer with one order: places it, and cancels when his patience ends before pickup."""
+
+    __slots__ = ("_placed", "_settled", "request")
+
+    def __init__(self, request: OrderRequest) -> None:
+        self.request = request
+        self._placed = False
+        self._settled = False
+
+    def settled(self) -> None:
+        """The goods are picked up, or the order has ended: nothing is left to cancel."""
+        self._settled = True
+
+    def wake_at(self) -> int | None:
+        if not self._placed:
+            return self.request.at_ms
+        return None if self._settled else self.request.cancel_at_ms
+
+    def act(self, now_ms: int) -> list[CustomerAction]:
+        """All that is due by now."""
+        due = self.wake_at()
+        if due is None or due > now_ms:
+            return []
+        if not self._placed:
+            self._placed = True
+            return [PlaceOrder(request=self.request)]
+        self._settled = True
+        return [CancelOrder(reason="waited_too_long")]

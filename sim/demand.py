@@ -1,0 +1,158 @@
+"""The orders of a scenario, drawn beforehand: who asks for what, when; uses numpy.
+
+All chance about an order is drawn here, each kind from a stream of its own, so that dispatching it
+otherwise changes nothing about the order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dispatch.model import Place, StopKind
+from dispatch.registry import OrderForm, StopForm, job_type
+from dispatch.snapshot import NEVER
+from sim.city import F8, I8, City, pulled_inside
+from sim.scenario import HOUR_MS, OrderKnobs, Scenario
+from sim.streams import stream
+
+_DOOR_SPREAD = 0.6
+"""The standard deviation of the logarithm of the way to a door."""
+_DOOR_MIN_M = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderRequest:
+    """One customer's wish. `order_id` names it in the simulator; a live server gives its own.
+
+    The form's pickup is ready, as told, at its `earliest_ms`, and truly at `ready_ms`. The customer
+    cancels at `cancel_at_ms` what is not picked up by then, or never (None).
+    """
+
+    order_id: str
+    at_ms: int
+    job_type: str
+    form: OrderForm
+    ready_ms: int
+    cancel_at_ms: int | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Demand:
+    """n order requests by time, as columns; `request(i)` gives one as a value.
+
+    `merchant` is a row of the city's merchants, `job` an index into `jobs`; doors are in metres of
+    the city's plane; `cancel_after_ms` is NEVER for a customer who does not cancel.
+    """
+
+    city: City
+    jobs: tuple[str, ...]
+    at_ms: I8
+    merchant: I8
+    door_x: F8
+    door_y: F8
+    prep_ms: I8
+    late_ms: I8
+    cancel_after_ms: I8
+    items: I8
+    job: I8
+    _door: tuple[NDArray[np.float64], NDArray[np.float64]] = field(repr=False)
+    _merchant: tuple[NDArray[np.float64], NDArray[np.float64]] = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.at_ms)
+
+    def request(self, i: int) -> OrderRequest:
+        """The i-th request. Raises IndexError beyond the last, UnknownName for its job type."""
+        at_ms, row = int(self.at_ms[i]), int(self.merchant[i])
+        told_ms = at_ms + int(self.prep_ms[i])
+        cancel_ms = int(self.cancel_after_ms[i])
+        name = self.jobs[int(self.job[i])]
+        merchant_id = self.city.merchant_id(row)
+        pickup = StopForm(
+            place=Place(lat=float(self._merchant[0][row]), lon=float(self._merchant[1][row])),
+            earliest_ms=told_ms,
+            place_id=merchant_id,
+        )
+        door = StopForm(place=Place(lat=float(self._door[0][i]), lon=float(self._door[1][i])))
+        kinds = job_type(name).stop_kinds
+        return OrderRequest(
+            order_id=f"o{i:07d}",
+            at_ms=at_ms,
+            job_type=name,
+            form=OrderForm(
+                customer_id=f"c{i:07d}",
+                merchant_id=merchant_id,
+                stops=tuple(pickup if kind is StopKind.PICKUP else door for kind in kinds),
+                load=(int(self.items[i]),),
+            ),
+            ready_ms=told_ms + int(self.late_ms[i]),
+            cancel_at_ms=None if cancel_ms >= NEVER else at_ms + cancel_ms,
+        )
+
+
+def draw_demand(scenario: Scenario, city: City, seed: int) -> Demand:
+    """The same orders for the same scenario, city and seed."""
+    count = scenario.orders.count
+    at_ms = scenario.start_ms + _times(scenario.orders, scenario.duration_s, seed)
+    rng = stream(seed, "demand", "merchants")
+    merchant = rng.choice(len(city.x), count, p=city.popular)
+    door_x, door_y = _doors(scenario, city.x[merchant], city.y[merchant], seed)
+
+    knobs = scenario.merchants
+    rng = stream(seed, "demand", "prep")
+    spread = 1.0 + knobs.prep_spread * rng.standard_normal(count)
+    prep_ms = knobs.prep_s * np.clip(spread, 0.2, 3.0) * 1000
+    rng = stream(seed, "demand", "late")
+    late = rng.random(count) < knobs.late_share
+    late_ms = np.where(late, rng.exponential(knobs.late_s, count), 0.0) * 1000
+
+    rng = stream(seed, "demand", "cancel")
+    cancels = rng.random(count) < scenario.customers.cancel_share
+    patience_ms = scenario.customers.patience_s * rng.uniform(0.5, 1.5, count) * 1000
+
+    names = tuple(scenario.jobs)
+    shares = np.array([scenario.jobs[name] for name in names], np.float64)
+    return Demand(
+        city=city,
+        jobs=names,
+        at_ms=at_ms,
+        merchant=merchant,
+        door_x=door_x,
+        door_y=door_y,
+        prep_ms=prep_ms.astype(np.int64),
+        late_ms=late_ms.astype(np.int64),
+        cancel_after_ms=np.where(cancels, patience_ms, NEVER).astype(np.int64),
+        items=stream(seed, "demand", "items").integers(1, scenario.orders.items_max + 1, count),
+        job=stream(seed, "demand", "jobs").choice(len(names), count, p=shares / shares.sum()),
+        _door=city.plane.lat_lon(door_x, door_y),
+        _merchant=city.plane.lat_lon(city.x, city.y),
+    )
+
+
+def _times(knobs: OrderKnobs, duration_s: int, seed: int) -> I8:
+    """Sorted ms after the start. What a bell throws out of the window falls evenly into it."""
+    rng = stream(seed, "demand", "times")
+    count, end_ms = knobs.count, duration_s * 1000
+    shares = [peak.share for peak in knobs.peaks]
+    source = rng.choice(len(shares) + 1, count, p=[*shares, max(0.0, 1.0 - sum(shares))])
+    at_ms = rng.uniform(0.0, end_ms, count)
+    bell = rng.standard_normal(count)
+    for i, peak in enumerate(knobs.peaks):
+        drawn = (peak.at_h + peak.width_h * bell) * HOUR_MS
+        at_ms = np.where((source == i) & (drawn >= 0.0) & (drawn < end_ms), drawn, at_ms)
+    return np.sort(at_ms.astype(np.int64))
+
+
+def _doors(scenario: Scenario, x: F8, y: F8, seed: int) -> tuple[F8, F8]:
+    """A door for each merchant's place: any direction, but back into town rather than out of it."""
+    knobs, count = scenario.city, len(x)
+    rng = stream(seed, "demand", "doors")
+    way_m = rng.lognormal(np.log(knobs.door_m), _DOOR_SPREAD, count)
+    way_m = np.clip(way_m, min(_DOOR_MIN_M, knobs.door_m), knobs.door_max_m)
+    angle = rng.uniform(0.0, 2.0 * np.pi, count)
+    outside = np.hypot(x + way_m * np.cos(angle), y + way_m * np.sin(angle)) > knobs.radius_m
+    angle = np.where(outside, angle + np.pi, angle)
+    return pulled_inside(x + way_m * np.cos(angle), y + way_m * np.sin(angle), knobs.radius_m)

@@ -1,0 +1,243 @@
+"""One simulated run: the dispatcher, `decide` and the referee under the virtual clock.
+
+Everything is a function of (scenario, seed); the stopwatch that the caller hands in only measures.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from dispatch import events as e
+from dispatch.dispatcher import Ask, Decide, Decided, Dispatcher, Effect, Known, PlanWritten
+from dispatch.engine import decide
+from dispatch.plan import Plan
+from dispatch.referee import check_plan
+from geo.errors import InvalidValue
+from sim.behaviour import CustomerMind
+from sim.city import build_city
+from sim.clock import EventQueue
+from sim.crew import draw_crew
+from sim.demand import draw_demand
+from sim.eventlog import EventLog
+from sim.kpi import KpiBook, Kpis
+from sim.scenario import Scenario
+from sim.world import World
+
+PROGRESS_EVERY_MS = 60_000
+VIOLATIONS_KEPT = 20
+REFUSED = "refused"
+"""The `solver` of the empty plan that stands in for one that the referee refused."""
+
+_CUSTOMERS, _RIDERS, _PLANS = 0, 1, 2
+
+Stopwatch = Callable[[], float]
+Due = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a run is: orders placed, and those of them that are done or ended, of `orders`."""
+
+    at_ms: int
+    orders: int
+    placed: int
+    ended: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a run came to.
+
+    `decide_s` is spent in decide, `referee_s` in the referee, `total_s` in all; `refused` counts
+    commands that changed nothing by (command, code), `violations` holds the first rules that plans
+    broke. The digest covers every event in order.
+    """
+
+    kpis: Kpis
+    end_ms: int
+    rounds: int
+    events: int
+    event_log_sha256: str
+    decide_s: float
+    referee_s: float
+    total_s: float
+    violations: tuple[str, ...]
+    refused: Counter[tuple[str, str]]
+
+
+def simulate(
+    scenario: Scenario,
+    seed: int,
+    *,
+    stopwatch: Stopwatch,
+    progress: Callable[[Progress], None] | None = None,
+    on_event: Callable[[e.Event | e.RiderEvent], None] | None = None,
+) -> Outcome:
+    """Runs the scenario to its end. `stopwatch` gives seconds from any origin; `progress` is
+    called once a simulated minute; `on_event` sees every event."""
+    return _Run(scenario, seed, stopwatch, progress, on_event).to_the_end()
+
+
+class _Run:
+    def __init__(
+        self,
+        scenario: Scenario,
+        seed: int,
+        stopwatch: Stopwatch,
+        progress: Callable[[Progress], None] | None,
+        on_event: Callable[[e.Event | e.RiderEvent], None] | None,
+    ) -> None:
+        self._started = stopwatch()
+        self._scenario, self._stopwatch = scenario, stopwatch
+        self._progress, self._on_event = progress, on_event
+        travel, plane = scenario.travel.build(), scenario.plane
+        if travel.law is None:
+            raise InvalidValue("travel.model", scenario.travel.model, "a model with a closed form")
+        city = build_city(scenario, seed)
+        self._demand = draw_demand(scenario, city, seed)
+        self._queue: EventQueue[Due] = EventQueue(scenario.start_ms)
+        self._dispatcher = Dispatcher(scenario.city.name, plane, travel, scenario.policy)
+        self._dispatcher.receive(Known(orders=(), riders=()))
+        self._log = EventLog()
+        self._book = KpiBook(plane, travel)
+        crew = draw_crew(scenario, city, seed)
+        self._world = World(scenario, crew, travel.law, seed, self._publish, self._wake_rider)
+        self._ticked_ms = scenario.start_ms - 1
+        self._told_ms = scenario.start_ms
+        self._round_ms: list[float] = []
+        self._tick_s = self._decide_s = self._referee_s = 0.0
+        self._refused_plans = 0
+        self._violations: list[str] = []
+
+    def to_the_end(self) -> Outcome:
+        scenario, queue, world = self._scenario, self._queue, self._world
+        last_ms = scenario.start_ms + scenario.horizon_s * 1000
+        world.start()
+        self._await_customer(0)
+        while world.placed < len(self._demand) or world.live:
+            due_ms = self._next()
+            if due_ms is None or due_ms > last_ms:
+                queue_end = last_ms
+                break
+            if queue.next_at() == due_ms:
+                queue.pop()(due_ms)
+            else:
+                queue.advance(due_ms)
+                self._tick(due_ms)
+            self._carry_out(self._dispatcher.outbox())
+            queue_end = due_ms
+        return self._outcome(queue_end)
+
+    def _next(self) -> int | None:
+        """When something is due next; what waits in the queue comes before a tick."""
+        times = [self._queue.next_at()]
+        wake_ms = self._dispatcher.wake_at()
+        if wake_ms is not None:
+            # A tick later than the one before, or time would stand still.
+            times.append(max(wake_ms, self._queue.now_ms, self._ticked_ms + 1))
+        return min((t for t in times if t is not None), default=None)
+
+    # --- what happens ---
+
+    def _publish(self, event: e.Event | e.RiderEvent) -> None:
+        self._log.add(event)
+        self._book.add(event)
+        if self._on_event is not None:
+            self._on_event(event)
+        self._dispatcher.receive(event)
+
+    def _wake_rider(self, row: int, at_ms: int) -> None:
+        due = partial(self._world.rider_due, row)
+        self._queue.schedule(max(at_ms, self._queue.now_ms), due, _RIDERS)
+
+    def _await_customer(self, i: int) -> None:
+        if i < len(self._demand):
+            at_ms = int(self._demand.at_ms[i])
+            self._queue.schedule(at_ms, partial(self._customer_comes, i), _CUSTOMERS)
+
+    def _customer_comes(self, i: int, now_ms: int) -> None:
+        mind = CustomerMind(self._demand.request(i))
+        self._await_customer(i + 1)
+        self._customer_due(mind, now_ms)
+        again_ms = mind.wake_at()
+        if again_ms is not None:
+            due = partial(self._customer_due, mind)
+            self._queue.schedule(again_ms, due, _CUSTOMERS)
+
+    def _customer_due(self, mind: CustomerMind, now_ms: int) -> None:
+        self._world.customer_due(mind, now_ms)
+
+    # --- rounds ---
+
+    def _tick(self, now_ms: int) -> None:
+        self._ticked_ms = now_ms
+        fixes = self._world.fixes(now_ms)
+        if fixes is not None:
+            self._dispatcher.receive(fixes)
+        before = self._stopwatch()
+        self._dispatcher.tick(now_ms)
+        self._tick_s = self._stopwatch() - before
+        if self._progress is not None and now_ms - self._told_ms >= PROGRESS_EVERY_MS:
+            self._told_ms = now_ms
+            self._tell_progress(now_ms)
+
+    def _tell_progress(self, now_ms: int) -> None:
+        assert self._progress is not None
+        placed = self._world.placed
+        ended = placed - self._world.live
+        self._progress(Progress(at_ms=now_ms, orders=len(self._demand), placed=placed, ended=ended))
+
+    def _carry_out(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, Decide):
+                plan = self._decide(effect)
+                at_ms = self._queue.now_ms + self._scenario.decide_ms
+                self._queue.schedule(at_ms, partial(self._decided, plan), _PLANS)
+            elif isinstance(effect, Ask):
+                self._world.ask(effect.order_id, effect.command)
+            else:
+                dropped = []
+                for order_id, offer in effect.offers:
+                    refusal = self._world.ask(order_id, offer)
+                    if refusal is not None:
+                        dropped.append((order_id, refusal.code))
+                written = PlanWritten(at_ms=effect.plan.at_ms, dropped=tuple(dropped))
+                self._dispatcher.receive(written)
+
+    def _decided(self, plan: Plan, now_ms: int) -> None:
+        self._dispatcher.receive(Decided(plan=plan))
+
+    def _decide(self, effect: Decide) -> Plan:
+        policy, watch = self._scenario.policy, self._stopwatch
+        began = watch()
+        plan = decide(effect.snapshot, policy)
+        decided = watch()
+        broken = check_plan(effect.snapshot, plan, policy)
+        self._decide_s += decided - began
+        self._referee_s += watch() - decided
+        self._round_ms.append((self._tick_s + decided - began) * 1000)
+        if not broken:
+            return plan
+        self._refused_plans += 1
+        self._violations += broken[: VIOLATIONS_KEPT - len(self._violations)]
+        return Plan(at_ms=plan.at_ms, solver=REFUSED, offers=(), waits=())
+
+    def _outcome(self, end_ms: int) -> Outcome:
+        kpis = self._book.result(end_ms, self._round_ms, self._refused_plans)
+        if self._progress is not None:
+            self._tell_progress(end_ms)
+        return Outcome(
+            kpis=kpis,
+            end_ms=end_ms,
+            rounds=len(self._round_ms),
+            events=self._log.count,
+            event_log_sha256=self._log.hexdigest(),
+            decide_s=self._decide_s,
+            referee_s=self._referee_s,
+            total_s=self._stopwatch() - self._started,
+            violations=tuple(self._violations),
+            refused=self._world.refused,
+        )

@@ -1,0 +1,82 @@
+"""Real servers for the tests of `api`: one PostgreSQL and one Valkey a test session."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+import redis.asyncio
+from sqlalchemy.engine import make_url
+
+from api.supervisor import ServerUrls, leashed
+from api.supervisor.embedded import POSTGRES_VARIABLE, REDIS_VARIABLE
+
+STOP_LIMIT_S = 30
+_numbers = itertools.cycle(range(1, 16))
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[ServerUrls]:
+    """PostgreSQL and Valkey in a process of their own, so that no test's event loop owns them.
+
+    Always the embedded ones, whatever the environment names: the tests drop and flush.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="hexrun-test-"))
+    folder.chmod(0o755)  # as root, PostgreSQL's user must pass
+    env = {k: v for k, v in os.environ.items() if k not in (POSTGRES_VARIABLE, REDIS_VARIABLE)}
+    log = folder / "supervisor.log"
+    with log.open("wb") as errors:
+        process = subprocess.Popen(
+            leashed([sys.executable, "-m", "api.supervisor", str(folder)]),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env=env,
+            start_new_session=True,  # Ctrl-C is for pytest, which then ends this
+        )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        if not line:
+            pytest.fail(f"the servers did not start:\n{log.read_text()}")
+        yield ServerUrls(**json.loads(line))
+    finally:
+        process.terminate()
+        process.communicate(timeout=STOP_LIMIT_S)
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+async def database_url(servers: ServerUrls) -> AsyncIterator[str]:
+    """The address of a fresh, empty database, dropped at the end."""
+    name = f"test_{uuid.uuid4().hex}"
+    admin = await asyncpg.connect(servers.postgres.replace("+asyncpg", "", 1))
+    try:
+        await admin.execute(f"CREATE DATABASE {name}")
+        yield make_url(servers.postgres).set(database=name).render_as_string(hide_password=False)
+        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    finally:
+        await admin.close()
+
+
+@pytest.fixture
+async def redis_url(servers: ServerUrls) -> AsyncIterator[str]:
+    """The address of an empty database of Valkey, flushed at the end."""
+    url = f"{servers.redis}?db={next(_numbers)}"
+    client = redis.asyncio.from_url(url)
+    try:
+        await client.flushdb()
+        yield url
+        await client.flushdb()
+    finally:
+        await client.aclose()
