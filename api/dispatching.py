@@ -17,7 +17,6 @@ import numpy as np
 import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
-from sqlalchemy.exc import SQLAlchemyError
 
 from api.clock import monotonic_s, now_ms
 from api.feed import follow
@@ -32,7 +31,7 @@ from api.journal import (
 )
 from api.pool import Frame, FrameRow, Pool
 from api.solver import SolverProcess
-from api.store import Receipt, Store
+from api.store import UNAVAILABLE, Receipt, Store
 from dispatch.dispatcher import (
     Ask,
     Decide,
@@ -54,6 +53,7 @@ from geo.travel import TravelModel, travel_model
 
 log = structlog.get_logger(__name__)
 
+ASK_FAILED: tuple[type[Exception], ...] = (*UNAVAILABLE, HexrunError)
 LEASE_MS = 4_000
 RENEW_S = 1.0
 SOLVER_LIMIT_S = 10.0
@@ -161,7 +161,7 @@ class CityDispatcher:
                 kept = await self._store.renew_lease(
                     self._shape.name, self._owner, self._epoch, now_ms(), LEASE_MS
                 )
-            except (SQLAlchemyError, OSError) as error:
+            except UNAVAILABLE as error:
                 log.warning("lease_not_renewed", error=str(error))
                 continue
             if not kept:
@@ -200,9 +200,14 @@ class CityDispatcher:
 
     async def _follow_events(self, position: int, stop: asyncio.Event) -> None:
         city = self._shape.name
-        async for batch in follow(self._store, self._redis, city, position, stop):
-            events = tuple(p.event for p in batch)
-            await self._queue.put(Events(batch[-1].position, events))
+        while not stop.is_set():
+            try:
+                async for batch in follow(self._store, self._redis, city, position, stop):
+                    position = batch[-1].position
+                    await self._queue.put(Events(position, tuple(p.event for p in batch)))
+            except UNAVAILABLE as error:
+                log.warning("events_unreachable", error=str(error))
+                await asyncio.sleep(RETRY_S)
 
     async def _follow_fixes(self) -> None:
         after = "0-0"
@@ -319,7 +324,7 @@ class CityDispatcher:
             dropped = tuple(written.dropped)
         except Conflict as error:
             raise LeaseLost(str(error)) from error
-        except (SQLAlchemyError, OSError) as error:
+        except UNAVAILABLE as error:
             log.error("plan_not_written", at_ms=effect.plan.at_ms, error=str(error))
             dropped = tuple((order_id, "store_failed") for order_id, _ in offers)
         if dropped:
@@ -329,7 +334,7 @@ class CityDispatcher:
     async def _ask(self, effect: Ask) -> None:
         try:
             outcome = await self._store.run(effect.order_id, effect.command)
-        except (SQLAlchemyError, OSError, HexrunError) as error:
+        except ASK_FAILED as error:
             log.warning("ask_failed", order_id=effect.order_id, error=str(error))
             return
         if outcome.refusal is not None:

@@ -19,6 +19,7 @@ from api.store import Positioned, Store
 
 BATCH_MAX = 500
 BLOCK_MS = 500
+READ_LIMIT_S = 2.0
 # While Redis is away the store is asked this often, and Redis tried again this often.
 DOWN_POLL_S = 0.2
 DOWN_RETRY_S = 1.0
@@ -89,7 +90,7 @@ async def follow(
         if missed:
             last = missed[-1].position
             yield missed
-        elif entries is None:
+        elif entries is None or entries:
             await _sleep(stop, DOWN_POLL_S)
 
 
@@ -115,7 +116,11 @@ class _Stream:
 
     async def read(self, last: int) -> list[Positioned] | None:
         """The entries after `last`, waiting a little; None when the stream is not ours."""
-        reply = await self._redis.xread({self._key: f"{last}-0"}, count=BATCH_MAX, block=BLOCK_MS)
+        # A server that hangs must not hold the follower for the client's own, longer, limits.
+        async with asyncio.timeout(READ_LIMIT_S):
+            reply = await self._redis.xread(
+                {self._key: f"{last}-0"}, count=BATCH_MAX, block=BLOCK_MS
+            )
         entries: list[Positioned] = []
         for fields in _fields_of(reply):
             entry = from_fields(self._city, self._source, fields)

@@ -139,7 +139,10 @@ def read_journal(path: Path) -> Iterator[Record]:
         unpacker = msgpack.Unpacker(file, raw=False, strict_map_key=False)
         first = True
         for raw in unpacker:
-            record = _decoded(raw, path)
+            try:
+                record = _decoded(raw, path)
+            except (TypeError, ValueError, msgspec.ValidationError) as error:
+                raise InvalidValue(str(path), repr(raw)[:80], f"a record ({error})") from None
             if first and not isinstance(record, Start):
                 raise InvalidValue(f"{path}[0]", raw[:1], "a start record")
             first = False

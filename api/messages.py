@@ -218,14 +218,17 @@ class Position(Told, frozen=True, kw_only=True):
 
 
 class RiderRow(msgspec.Struct, frozen=True, array_like=True):
-    """A rider on the operators' map; `state` is idle, offered, busy or off."""
+    """A rider on the operators' map; `state` is idle, offered, busy or off.
+
+    `at_ms` is the phone's time of the fix, None while only the start of the shift is known.
+    """
 
     id: str
     lat: float
     lon: float
     heading_deg: float | None
     state: str
-    at_ms: int
+    at_ms: int | None
 
 
 class Centre(msgspec.Struct, frozen=True):

@@ -31,7 +31,6 @@ log = structlog.get_logger(__name__)
 
 SEGMENT_BYTES_MAX = 64 * 1024 * 1024
 COMMIT_S = 0.1
-PENDING_BYTES_MAX = 32 * 1024 * 1024
 
 _NAME = re.compile(r"[A-Za-z0-9_]+-[0-9]+\.seg")
 _GATEWAY = re.compile(r"[A-Za-z0-9_]{1,40}")
@@ -89,18 +88,12 @@ class SegmentWriter:
         self._bytes_max, self._open_file = bytes_max, open_file
         self._encode = msgspec.msgpack.Encoder().encode
         self._waiting: list[tuple[bytes, asyncio.Future[Ref]]] = []
-        self._waiting_bytes = 0
         self._appended = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, "segments")
         self._file: SegmentFile | None = None
         self._path = folder
         self._size = 0
         folder.mkdir(parents=True, exist_ok=True)
-
-    @property
-    def full(self) -> bool:
-        """The disk is behind: more than PENDING_BYTES_MAX wait for it."""
-        return self._waiting_bytes > PENDING_BYTES_MAX
 
     def append(self, record: Record) -> asyncio.Future[Ref]:
         """Take a record into the next group.
@@ -110,7 +103,6 @@ class SegmentWriter:
         data = self._encode(record)
         future: asyncio.Future[Ref] = asyncio.get_running_loop().create_future()
         self._waiting.append((data, future))
-        self._waiting_bytes += len(data)
         self._appended.set()
         return future
 
@@ -125,7 +117,6 @@ class SegmentWriter:
     async def commit(self) -> None:
         """Write what waits, fsync, and answer its futures; never raises for a failing disk."""
         group, self._waiting = self._waiting, []
-        self._waiting_bytes = 0
         self._appended.clear()
         if not group:
             return

@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 
 from api import messages as m
-from api.auth import Claims
+from api.auth import Claims, Role
 from dispatch import commands as c
 from dispatch.model import Order
 from geo.datum import System, to_wgs84
@@ -125,11 +125,11 @@ class _State(Enum):
 
 _RIDER = (m.Fixes, m.Accept, m.Decline, m.Stop, m.Heartbeat)
 _VIEWER = (m.Watch, m.Heartbeat)
-_FRAMES: dict[str, tuple[type, ...]] = {
-    "rider": _RIDER,
-    "customer": _VIEWER,
-    "merchant": _VIEWER,
-    "operator": (*_VIEWER, m.WatchCity),
+_FRAMES: dict[Role, tuple[type, ...]] = {
+    Role.RIDER: _RIDER,
+    Role.CUSTOMER: _VIEWER,
+    Role.MERCHANT: _VIEWER,
+    Role.OPERATOR: (*_VIEWER, m.WatchCity),
 }
 
 
@@ -180,10 +180,10 @@ class Session:
         """The token is good. `mark` is the rider's, shared with his earlier sessions here."""
         if claims.role not in _FRAMES:
             return self._forbidden("token.role", claims.role, ", ".join(_FRAMES))
-        if claims.city not in (None, "", self._city):
+        if claims.city != self._city:
             return self._forbidden("token.city", claims.city, self._city)
         self.claims, self._mark, self._state = claims, mark, _State.OPEN
-        default = System.WGS84 if claims.role == "operator" else System.GCJ02
+        default = System.WGS84 if claims.role is Role.OPERATOR else System.GCJ02
         self.system = self._asked_system or default
         return [
             Send(
@@ -239,14 +239,14 @@ class Session:
         return [Send(m.Ack(seq=self._mark.stored, server_ms=now_ms))]
 
     def may_see(self, order: Order) -> bool:
-        """Whether the order is this customer's or merchant's; an operator sees all of the city."""
+        """Whether the order is this customer's or merchant's; an operator sees his tenant's."""
         who = self.claims
-        if who is None:
+        if who is None or order.tenant != who.tenant or order.city != self._city:
             return False
-        if who.role == "operator":
-            return order.city == self._city
-        own = {"customer": order.customer_id, "merchant": order.merchant_id}.get(who.role)
-        return own == who.sub and order.tenant == who.tenant
+        if who.role is Role.OPERATOR:
+            return True
+        own = {Role.CUSTOMER: order.customer_id, Role.MERCHANT: order.merchant_id}.get(who.role)
+        return own == who.sub
 
     # --- by frame -----------------------------------------------------------------------------
 

@@ -78,7 +78,7 @@ class Settings:
             postgres_url=_url(environ, "HEXRUN_POSTGRES_URL", _POSTGRES_SCHEMES),
             redis_url=_url(environ, "HEXRUN_REDIS_URL", _REDIS_SCHEMES),
             data=data,
-            secret=_secret(environ, data),
+            secret=read_secret(environ, data),
             city=_city(environ),
             host=environ.get("HEXRUN_HOST") or "127.0.0.1",
             http_port=_port(environ, "HEXRUN_HTTP_PORT", HTTP_PORT),
@@ -130,7 +130,7 @@ def _number(name: str, given: str) -> float:
         raise InvalidValue(name, given, "a number") from None
 
 
-def _secret(environ: Mapping[str, str], data: Path) -> str:
+def read_secret(environ: Mapping[str, str], data: Path) -> str:
     given = environ.get("HEXRUN_SECRET")
     if given:
         return _checked(given, "HEXRUN_SECRET")

@@ -44,6 +44,12 @@ class SolverProcess:
         self._fd = -1
         self.restarts = 0
 
+    @property
+    def pid(self) -> int:
+        """The process number. Call after `start`."""
+        assert self._process is not None
+        return self._process.pid
+
     async def start(self) -> None:
         """Starts the process and waits until it has compiled and answered once."""
         self._fd = os.memfd_create("hexrun-snapshot")

@@ -13,6 +13,7 @@ HexrunError
 ├── Unauthorised          no token, or a token that is not valid
 ├── Forbidden             a valid token that does not reach this object
 ├── NotFound              no such object
+├── Unavailable           a server that is needed does not answer; asking again may help
 ├── FolderInUse           a data folder is owned by another live process
 └── StartupError          a part that is needed to start is missing or did not come up
 """
@@ -90,6 +91,10 @@ class Forbidden(HexrunError):
 
 class NotFound(HexrunError):
     """No such object."""
+
+
+class Unavailable(HexrunError):
+    """A server that is needed does not answer: nothing was changed, or its answer was lost."""
 
 
 class FolderInUse(HexrunError):

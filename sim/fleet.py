@@ -1,7 +1,8 @@
 """Where all simulated riders are, as columns: one batch of fixes a round; uses numpy.
 
 A rider sends a fix every `interval_ms`, each at a phase of his own, while he moves and once after
-he has stopped. Only the latest of a round is computed: the dispatcher would drop the others.
+he has stopped. Only the latest of a batch is computed: the dispatcher would drop the others. One
+that he would have sent before his last turn is placed at that turn.
 """
 
 from __future__ import annotations

@@ -27,6 +27,8 @@ from sim.scenario import Scenario
 from sim.world import World
 
 PROGRESS_EVERY_MS = 60_000
+FIXES_EVERY_MS = 1_000
+"""Fixes reach the dispatcher in one batch, this often at most, always right before a tick."""
 VIOLATIONS_KEPT = 20
 REFUSED = "refused"
 """The `solver` of the empty plan that stands in for one that the referee refused."""
@@ -106,7 +108,7 @@ class _Run:
         crew = draw_crew(scenario, city, seed)
         self._world = World(scenario, crew, travel.law, seed, self._publish, self._wake_rider)
         self._ticked_ms = scenario.start_ms - 1
-        self._told_ms = scenario.start_ms
+        self._fixed_ms = self._told_ms = scenario.start_ms
         self._round_ms: list[float] = []
         self._tick_s = self._decide_s = self._referee_s = 0.0
         self._refused_plans = 0
@@ -174,9 +176,11 @@ class _Run:
 
     def _tick(self, now_ms: int) -> None:
         self._ticked_ms = now_ms
-        fixes = self._world.fixes(now_ms)
-        if fixes is not None:
-            self._dispatcher.receive(fixes)
+        if now_ms - self._fixed_ms >= FIXES_EVERY_MS:
+            self._fixed_ms = now_ms
+            fixes = self._world.fixes(now_ms)
+            if fixes is not None:
+                self._dispatcher.receive(fixes)
         before = self._stopwatch()
         self._dispatcher.tick(now_ms)
         self._tick_s = self._stopwatch() - before

@@ -212,7 +212,7 @@ class World:
             self._returns(job, fact.rider_id, event.at_ms)
         elif live is not None and order.assignment is None:
             self._lost(order.id, live.number, live.rider_id, live.state, event)
-        if ORDER.ended(order.state) or order.state is OrderState.DONE:
+        if isinstance(fact, _ENDS):
             self._over(job, before)
 
     def _took(self, job: _Job, rider_id: str, told: tuple[RouteStop, ...], now_ms: int) -> None:
@@ -303,6 +303,7 @@ class World:
         seat.woken_ms = due_ms
 
 
+_ENDS = (e.Finished, e.Completed, e.Cancelled, e.Expired, e.Returned, e.Failed)
 _REPORTS: dict[StopState, type[c.Head] | type[c.Arrive] | type[c.FinishStop]] = {
     StopState.HEADING: c.Head,
     StopState.ARRIVED: c.Arrive,

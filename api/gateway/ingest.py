@@ -103,6 +103,14 @@ class Ingest:
         future = self._writer.append(Record(received_ms=now_ms(), rows=rows))
         future.add_done_callback(lambda done: self._landed(done, batch, rows))
 
+    async def finish(self) -> None:
+        """Journal what was collected and answer for it; nothing is put any more."""
+        self.flush()
+        await self._writer.commit()
+        while self._rows_waiting:
+            self._room.clear()
+            await self._room.wait()
+
     async def project(self) -> None:
         """Bring what is on the disk into the pool and the stream, until cancelled."""
         while True:

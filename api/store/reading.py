@@ -52,6 +52,13 @@ async def riders_on_shift(connection: AsyncConnection, city: str) -> list[Rider]
     return [rider_from_json(body) for body in await connection.scalars(query.order_by(riders.c.id))]
 
 
+async def count_riders_on_shift(engine: AsyncEngine, city: str) -> int:
+    """See `Store.count_riders_on_shift`."""
+    query = select(func.count()).where(riders.c.city == city, riders.c.state == RiderState.ON)
+    async with engine.connect() as connection:
+        return int(await connection.scalar(query) or 0)
+
+
 async def load_city(engine: AsyncEngine, city: str) -> CityState:
     """See `Store.load_city`."""
     async with engine.connect() as connection:

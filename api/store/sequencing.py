@@ -7,12 +7,15 @@ notifications and transactions must be on one and the same session.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Iterator
 
 import asyncpg
 from sqlalchemy.engine import URL
 
 from api.store.rows import event_from_row
 from api.store.values import Positioned
+from geo.errors import Unavailable
 
 CHANNEL = "hexrun_outbox"
 WAKE_UP = f"NOTIFY {CHANNEL}"
@@ -28,11 +31,30 @@ SESSION = {
 }
 
 
+def means_unavailable(sqlstate: str | None) -> bool:
+    """No connection (08), too many (53300), the server stops or starts (57P01 to
+    57P03), or a transaction was paused for too long (25P03)."""
+    return (sqlstate or "").startswith(("08", "53300", "57P01", "57P02", "57P03", "25P03"))
+
+
+@contextlib.contextmanager
+def _telling_unavailable() -> Iterator[None]:
+    try:
+        yield
+    except (OSError, asyncpg.InterfaceError) as error:
+        raise Unavailable(f"PostgreSQL: {error}") from error
+    except asyncpg.PostgresError as error:
+        if means_unavailable(error.sqlstate):
+            raise Unavailable(f"PostgreSQL: {error}") from error
+        raise
+
+
 class Sequencing:
     """A session that may give positions once it has the lock; as long as it lives, no other may.
 
     The positions are written on the session that holds the lock: when it is lost, so is the
-    transaction, and two sequencers can never write side by side.
+    transaction, and two sequencers can never write side by side. Every method but `close` raises
+    Unavailable when the session is lost or the server away.
     """
 
     def __init__(self, connection: asyncpg.Connection) -> None:
@@ -41,9 +63,10 @@ class Sequencing:
 
     @classmethod
     async def open(cls, url: URL) -> Sequencing:
-        """Connect. Raises OSError or asyncpg's errors when the server cannot be reached."""
+        """Connect."""
         dsn = url.set(drivername="postgresql").render_as_string(hide_password=False)
-        return cls(await asyncpg.connect(dsn, server_settings=SESSION))
+        with _telling_unavailable():
+            return cls(await asyncpg.connect(dsn, server_settings=SESSION))
 
     async def close(self) -> None:
         """Give the lock up. Never raises."""
@@ -58,11 +81,12 @@ class Sequencing:
         Tried again and again by whoever stands by: a waiting statement would hold a snapshot and
         keep the whole database from being vacuumed.
         """
-        got: bool = await self._connection.fetchval(
-            "SELECT pg_try_advisory_lock($1)", SEQUENCER_LOCK
-        )
-        if got:
-            await self._connection.add_listener(CHANNEL, lambda *_: self._woken.set())
+        with _telling_unavailable():
+            got: bool = await self._connection.fetchval(
+                "SELECT pg_try_advisory_lock($1)", SEQUENCER_LOCK
+            )
+            if got:
+                await self._connection.add_listener(CHANNEL, lambda *_: self._woken.set())
         return got
 
     async def wait(self, timeout_s: float) -> None:
@@ -82,46 +106,54 @@ class Sequencing:
         before the later one is written. Empties the outbox in the same transaction.
         """
         connection = self._connection
-        async with connection.transaction():
-            taken = await connection.fetch(_TAKE, limit)
-            if not taken:
-                return []
-            taken.sort(key=lambda row: row["id"])
-            heads = {r["city"]: r["position"] for r in await connection.fetch(_HEADS)}
-            last = max(heads.values(), default=0)
-            placed = []
-            for position, row in enumerate(taken, last + 1):
-                city = row["city"]
-                placed.append(
-                    Positioned(
-                        position=position,
-                        prev_position=heads.get(city, 0),
-                        city=city,
-                        event=event_from_row(row),
-                    )
+        with _telling_unavailable():
+            async with connection.transaction():
+                return await self._take(limit)
+
+    async def _take(self, limit: int) -> list[Positioned]:
+        connection = self._connection
+        taken = await connection.fetch(_TAKE, limit)
+        if not taken:
+            return []
+        taken.sort(key=lambda row: row["id"])
+        heads = {r["city"]: r["position"] for r in await connection.fetch(_HEADS)}
+        last = max(heads.values(), default=0)
+        placed = []
+        for position, row in enumerate(taken, last + 1):
+            city = row["city"]
+            placed.append(
+                Positioned(
+                    position=position,
+                    prev_position=heads.get(city, 0),
+                    city=city,
+                    event=event_from_row(row),
                 )
-                heads[city] = position
-            await connection.execute(
-                _APPEND,
-                [p.position for p in placed],
-                [p.prev_position for p in placed],
-                [p.city for p in placed],
-                [row["tenant"] for row in taken],
-                [row["id"] for row in taken],
             )
-            touched = sorted({p.city for p in placed})
-            await connection.execute(_MOVE_HEADS, touched, [heads[city] for city in touched])
+            heads[city] = position
+        await connection.execute(
+            _APPEND,
+            [p.position for p in placed],
+            [p.prev_position for p in placed],
+            [p.city for p in placed],
+            [row["tenant"] for row in taken],
+            [row["id"] for row in taken],
+        )
+        touched = sorted({p.city for p in placed})
+        await connection.execute(_MOVE_HEADS, touched, [heads[city] for city in touched])
         return placed
 
     async def heads(self) -> dict[str, int]:
         """The last position of every city."""
-        return {r["city"]: r["position"] for r in await self._connection.fetch(_HEADS)}
+        with _telling_unavailable():
+            return {r["city"]: r["position"] for r in await self._connection.fetch(_HEADS)}
 
     async def forget(self, before_ms: int, limit: int) -> int:
         """Drop at most `limit` old answers each to requests and to actions; how many went."""
         gone = 0
-        for statement in _FORGET:
-            gone += int((await self._connection.execute(statement, before_ms, limit)).split()[-1])
+        with _telling_unavailable():
+            for statement in _FORGET:
+                tag = await self._connection.execute(statement, before_ms, limit)
+                gone += int(tag.rpartition(" ")[2])
         return gone
 
 

@@ -9,17 +9,16 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
-import asyncpg
-from sqlalchemy import text
-from sqlalchemy.engine import URL
-from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy import event, text
+from sqlalchemy.engine import URL, ExceptionContext
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from api.codec import to_json_text
 from api.store import leases, orders, plans, reading, riders
 from api.store.migrate import asyncpg_url
-from api.store.sequencing import WAKE_UP, Sequencing
+from api.store.sequencing import WAKE_UP, Sequencing, means_unavailable
 from api.store.values import (
     CityState,
     Created,
@@ -32,21 +31,15 @@ from api.store.values import (
 )
 from dispatch.commands import Command, Offer, RiderCommand
 from dispatch.model import Order, Rider
+from geo.errors import Unavailable
 
 POOL_SIZE = 8
 POOL_OVERFLOW_MAX = 4
 POOL_WAIT_S = 10.0
 EVENTS_MAX = 10_000
 
-UNAVAILABLE: tuple[type[Exception], ...] = (
-    OSError,
-    InterfaceError,
-    OperationalError,
-    PoolTimeout,
-    asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
-)
-"""What the store's methods raise when PostgreSQL cannot be reached; nothing was changed, or the
+UNAVAILABLE: tuple[type[Exception], ...] = (Unavailable, OSError, PoolTimeout)
+"""What the store's methods raise when PostgreSQL does not answer. Nothing was changed, or the
 answer was lost: ask again with the same key or action id."""
 
 _log = logging.getLogger("hexrun.store")
@@ -81,6 +74,7 @@ class Store:
             # Bodies are decoded straight into their classes, by whoever reads them.
             json_deserializer=_as_text,
         )
+        event.listen(engine.sync_engine, "handle_error", _raise_unavailable)
         try:
             return cls(engine, address, await reading.source(engine))
         except BaseException:
@@ -210,6 +204,10 @@ class Store:
         async with self._engine.connect() as connection:
             return await reading.riders_on_shift(connection, city)
 
+    async def count_riders_on_shift(self, city: str) -> int:
+        """How many they are."""
+        return await reading.count_riders_on_shift(self._engine, city)
+
     # --- the feed ----------------------------------------------------------------------------
 
     async def load_city(self, city: str) -> CityState:
@@ -276,9 +274,16 @@ class Store:
                 async with self._engine.connect() as connection:
                     await connection.execution_options(isolation_level="AUTOCOMMIT")
                     await connection.execute(text(WAKE_UP))
-            except (OSError, SQLAlchemyError) as error:
+            except (Unavailable, OSError, SQLAlchemyError) as error:
                 _log.debug("cannot wake the sequencer: %s", error)
 
 
 def _as_text(value: str) -> str:
     return value
+
+
+def _raise_unavailable(context: ExceptionContext) -> None:
+    """In the place of SQLAlchemy's error, when the server is the reason for it."""
+    state = getattr(context.original_exception, "sqlstate", None)
+    if not context.is_pre_ping and (context.is_disconnect or means_unavailable(state)):
+        raise Unavailable(f"PostgreSQL: {context.original_exception}")

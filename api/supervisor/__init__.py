@@ -6,6 +6,7 @@
 | `leash` | the program before each child that ties its life to its parent's |
 | `process` | one child: leashed, logged, told when ready, surely ended |
 | `programs` | where the PostgreSQL programs are and which OS user runs them |
+| `leftovers` | ends what a killed supervisor's PostgreSQL left running |
 | `embedded` | PostgreSQL and Valkey, brought along or named by a variable |
 | `service` | what to run, in which order; what is told about it |
 | `runner` | one service over all its lives: ready, healthy, restarted with back-off, stopped |

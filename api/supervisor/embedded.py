@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import logging
 import os
 import shutil
 import signal
@@ -28,6 +27,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from api.supervisor.folder import DataFolder
+from api.supervisor.leftovers import STOP_AT_ONCE_S, clear_leftovers
 from api.supervisor.process import Account, Child
 from api.supervisor.programs import can_reach, postgres_account, postgres_programs
 from geo.errors import StartupError
@@ -38,9 +38,6 @@ REDIS_VARIABLE = "HEXRUN_REDIS_URL"
 PROBE_LIMIT_S = 5.0
 INITDB_LIMIT_S = 120.0
 STOP_FAST_S = 10.0
-# PostgreSQL itself kills what is left 5 s after an immediate stop.
-STOP_AT_ONCE_S = 6.0
-LEFTOVER_LIMIT_S = 30.0
 
 POSTGRES_PORT = 5432  # in the socket's name only
 POSTGRES_MAJOR = "18"
@@ -58,8 +55,6 @@ POSTGRES_SETTINGS = {
     "logging_collector": "off",
     "log_line_prefix": "%m [%p] %u@%d ",
 }
-
-_log = logging.getLogger("hexrun.supervisor")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +127,7 @@ class EmbeddedPostgres:
             StartupError: one of these cannot be had; the message says which and what to do.
         """
         await asyncio.to_thread(self._make_folders)
-        await _clear_leftovers(self._data)
+        await clear_leftovers(self._data)
         if not (self._data / "PG_VERSION").exists():
             await self._initdb()
         version = (self._data / "PG_VERSION").read_text().strip()
@@ -223,7 +218,7 @@ class EmbeddedPostgres:
     async def _initdb(self) -> None:
         """Make the files beside their place and move them there, so that none is half made."""
         unfinished = self._folder.postgres / "unfinished"
-        await _clear_leftovers(unfinished)
+        await clear_leftovers(unfinished)
         await asyncio.to_thread(shutil.rmtree, unfinished, ignore_errors=True)
         unfinished.mkdir(mode=0o700)
         _give(unfinished, self._account)
@@ -349,65 +344,3 @@ def _sentence(error: BaseException) -> str:
     if isinstance(error, TimeoutError) and not str(error):
         return f"no answer in {PROBE_LIMIT_S:.0f} s"
     return str(error).partition("\n")[0] or type(error).__name__
-
-
-async def _clear_leftovers(data: Path) -> None:
-    """End the processes of an earlier server on `data`: their supervisor is dead.
-
-    They were told to stop when it died; this waits, then insists. A `postmaster.pid` that then
-    still names a live process is stale, and is removed, since PostgreSQL takes any process with
-    that number (usual after a container's restart) for a running server.
-    """
-    loop = asyncio.get_running_loop()
-    start = loop.time()
-    told: set[int] = set()
-    while left := _processes_in(data):
-        waited = loop.time() - start
-        if waited > LEFTOVER_LIMIT_S:
-            raise StartupError(f"{data}: processes {sorted(left)} still use it; end them")
-        number = signal.SIGKILL if waited > STOP_AT_ONCE_S else signal.SIGQUIT
-        for pid in left if number is signal.SIGKILL else left - told:
-            _log.warning("ending process %d, left by an earlier server on %s", pid, data)
-            try:
-                os.kill(pid, number)
-            except (ProcessLookupError, PermissionError):
-                continue
-        told |= left
-        await asyncio.sleep(0.05)
-    recorded = _recorded_pid(data)
-    if recorded is not None and Path(f"/proc/{recorded}").exists():
-        (data / "postmaster.pid").unlink()
-
-
-def _processes_in(data: Path) -> set[int]:
-    """The PostgreSQL processes of `data`: each has it as its working folder.
-
-    The one that `postmaster.pid` names is asked for its arguments too: in a container root may not
-    see another user's working folder. Linux only; elsewhere PostgreSQL's own checks must do.
-    """
-    try:
-        wanted = data.stat()
-    except FileNotFoundError:
-        return set()
-    recorded = _recorded_pid(data)
-    found = set()
-    for entry in Path("/proc").glob("[0-9]*"):
-        pid = int(entry.name)
-        try:
-            if not (entry / "comm").read_text().startswith("postgres"):
-                continue
-            if pid == recorded and str(data).encode() in (entry / "cmdline").read_bytes():
-                found.add(pid)
-            here = (entry / "cwd").stat()
-        except OSError:
-            continue
-        if (here.st_dev, here.st_ino) == (wanted.st_dev, wanted.st_ino):
-            found.add(pid)
-    return found
-
-
-def _recorded_pid(data: Path) -> int | None:
-    try:
-        return int((data / "postmaster.pid").read_text().split("\n", 1)[0])
-    except (OSError, ValueError):
-        return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -59,7 +60,7 @@ def announce_ready() -> None:
     writes the line `ready` and closes it. A pipe needs no polling and leaves nothing stale.
     """
     number = os.environ.pop(READY_VARIABLE, None)
-    if number is None:
+    if number is None or not _is_pipe(int(number)):  # a role's own child inherits the name only
         return
     with os.fdopen(int(number), "wb") as pipe:
         pipe.write(b"ready\n")
@@ -243,6 +244,13 @@ def _ignoring_gone(send: Callable[[int], None], pid: int) -> None:
     except (ProcessLookupError, PermissionError):
         # PermissionError: only zombies are left in the group (macOS).
         return
+
+
+def _is_pipe(number: int) -> bool:
+    try:
+        return stat.S_ISFIFO(os.fstat(number).st_mode)
+    except OSError:
+        return False
 
 
 def _open_log(path: Path) -> BinaryIO:

@@ -126,7 +126,7 @@ async def test_nothing_outlives_a_killed_supervisor_and_its_data_come_back(
         assert {"postgres", "valkey-server", "sleep"} <= names
         recorded = pid_file.read_text().split("\n", 1)
         supervisor.kill()
-        await all_gone(below, 5)
+        await all_gone(below, 8)
     with pytest.raises((asyncpg.PostgresError, OSError)):
         await busy
 
@@ -196,10 +196,10 @@ def linked(source: Path, target: Path) -> None:
 
 
 @pytest.fixture
-def closed_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def closed_programs(open_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """PostgreSQL's package under a folder that only root may pass, as in root's home."""
     package = programs._package()
-    closed = tmp_path / "closed"
+    closed = open_path / "closed"  # short, so that only its mode is in the way
     closed.mkdir(mode=0o700)
     linked(package / INSTALLATION, closed / PACKAGE / INSTALLATION)
     libraries = package.with_name(PACKAGE + ".libs")
@@ -219,7 +219,7 @@ async def test_root_with_programs_out_of_reach(open_path: Path, closed_programs:
 
 @needs_root
 async def test_root_with_data_and_programs_out_of_reach(
-    tmp_path: Path, open_path: Path, closed_programs: Path, monkeypatch: pytest.MonkeyPatch
+    open_path: Path, closed_programs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(programs, "SHARED_PROGRAMS", open_path / "shared")
     data = closed_programs / "data"

@@ -129,9 +129,15 @@ async def test_it_is_heard_when_it_announces_itself(
     await child.stop()
 
 
-def test_announcing_without_a_supervisor_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_announcing_without_a_supervisor_does_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv(process.READY_VARIABLE, raising=False)
     announce_ready()
+    with (tmp_path / "file").open("w") as file:
+        monkeypatch.setenv(process.READY_VARIABLE, str(file.fileno()))
+        announce_ready()
+    assert (tmp_path / "file").read_text() == ""
 
 
 async def test_a_program_that_is_not_there(tmp_path: Path) -> None:

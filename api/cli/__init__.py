@@ -1,0 +1,27 @@
+"""The command `hexrun`; the one place that may import both api and sim.
+
+app       the commands and their options
+roles     one process of the live system each: http, gateway, sequencer, dispatcher, bots
+live      `hexrun up` and the demo's services under the supervisor
+demo      `hexrun demo`: the live city with bots, status line and KPIs
+bots      riders and customers who use the live system through its doors
+simulate  `hexrun sim ...`
+
+Heavy imports stand inside the commands, so that `hexrun --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Runs the command line; an error of our own tree is one line and exit code 2."""
+    from api.cli.app import app
+    from geo.errors import HexrunError
+
+    try:
+        app()
+    except HexrunError as error:
+        print(f"hexrun: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,145 @@
+"""The commands and their options; each imports what it needs when it runs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="hexrun",
+    help="Real-time dispatch and tracking for instant delivery and errands.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+sim = typer.Typer(
+    help="Simulate a city, run benchmark days, replay journals.", no_args_is_help=True
+)
+jobs = typer.Typer(help="The registered job types.", no_args_is_help=True)
+app.add_typer(sim, name="sim")
+app.add_typer(jobs, name="jobs")
+
+Data = Annotated[Path, typer.Option(help="The data folder.", envvar="HEXRUN_DATA")]
+Seed = Annotated[int, typer.Option(help="Names the random streams.", min=0)]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON line instead of a table.")]
+
+
+@app.command()
+def up(data: Data = Path("data")) -> None:
+    """Run the live system on this machine until Ctrl-C."""
+    from api.cli.live import up as run
+
+    run(data)
+
+
+@app.command()
+def demo(
+    minutes: Annotated[
+        float | None, typer.Option(help="Stop after so many minutes.", min=0.05)
+    ] = None,
+    headless: Annotated[bool, typer.Option(help="No status line.")] = False,
+    as_json: AsJson = False,
+    data: Annotated[Path, typer.Option(help="Its folder; the last demo's is removed.")] = Path(
+        ".demo"
+    ),
+    scenario: Annotated[str, typer.Option(help="A shipped scenario or a YAML file.")] = "demo",
+    seed: Seed = 1,
+) -> None:
+    """Run a live city with bots and print its KPIs at the end."""
+    from api.cli.demo import DemoOptions
+    from api.cli.demo import demo as run
+
+    run(
+        DemoOptions(
+            data=data,
+            scenario=scenario,
+            seed=seed,
+            minutes=minutes,
+            headless=headless,
+            as_json=as_json,
+        )
+    )
+
+
+@app.command()
+def role(
+    name: Annotated[
+        str, typer.Argument(help="dispatcher, gateway, http, sequencer, migrate or bots.")
+    ],
+    data: Data = Path("data"),
+    scenario: Annotated[str, typer.Option(help="For bots: the city they follow.")] = "demo",
+    seed: Seed = 1,
+) -> None:
+    """Run one process of the live system (the servers are named by the environment)."""
+    os.environ["HEXRUN_DATA"] = str(data)
+    if name == "bots":
+        from api.cli.roles import run_bots
+
+        run_bots(scenario, seed)
+    else:
+        from api.cli.roles import run_role
+
+        run_role(name)
+
+
+@app.command()
+def token(
+    role: Annotated[str, typer.Option(help="customer, merchant, rider, operator or integrator.")],
+    sub: Annotated[str, typer.Option(help="Whose: the id in that role.")],
+    city: Annotated[str, typer.Option(help="The city it is good for.")] = "demo",
+    minutes: Annotated[int, typer.Option(help="How long it is good.", min=1)] = 15,
+    data: Data = Path("data"),
+) -> None:
+    """Print a bearer token signed with the data folder's secret."""
+    from api.auth import mint
+    from api.settings import read_secret
+
+    secret = read_secret(os.environ, data)
+    typer.echo(mint(secret, sub=sub, role=role, city=city, ttl_s=60 * minutes))
+
+
+@sim.command("run")
+def sim_run(
+    scenario: Annotated[str, typer.Argument(help="A shipped scenario or a YAML file.")],
+    seed: Seed = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Run a scenario under the virtual clock and print its KPIs."""
+    from api.cli.simulate import run_scenario
+
+    run_scenario(scenario, seed, as_json)
+
+
+@sim.command("mdrp")
+def sim_mdrp(
+    folder: Annotated[Path, typer.Argument(help="A day of the Meal Delivery Routing Problem.")],
+    out: Annotated[Path | None, typer.Option(help="Write the three solution files here.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run a benchmark day under the benchmark's rules."""
+    from api.cli.simulate import run_mdrp
+
+    run_mdrp(folder, out, as_json)
+
+
+@sim.command("replay")
+def sim_replay(
+    folder: Annotated[Path, typer.Argument(help="A live data folder with its journal.")],
+    as_json: AsJson = False,
+) -> None:
+    """Replay a live journal and check that every round decides the same; exit code 1 if not."""
+    from api.cli.simulate import run_replay
+
+    if not run_replay(folder, as_json):
+        raise typer.Exit(1)
+
+
+@jobs.command("list")
+def jobs_list() -> None:
+    """The registered job types and their stops."""
+    from dispatch.registry import job_types
+
+    for name, job in sorted(job_types().items()):
+        typer.echo(f"{name}\t{' > '.join(job.stop_kinds)}")

@@ -1,0 +1,298 @@
+"""One client's connection: carries the effects of its session out; may import websockets.
+
+Three tasks at most: the reader, the writer that empties the outbox, and one that runs the rider's
+actions in order, so that a slow database does not hold up his fixes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+
+import structlog
+from websockets.asyncio.server import ServerConnection
+from websockets.exceptions import ConnectionClosed
+
+from api import messages as m
+from api.auth import Tokens
+from api.clock import now_ms
+from api.gateway.audience import Audience, View
+from api.gateway.city_map import CityMap
+from api.gateway.ingest import Ingest, Taken
+from api.gateway.marks import Watermarks
+from api.gateway.outbox import Outbox
+from api.gateway.publish import Publisher
+from api.session import (
+    RESUME,
+    SUPERSEDED,
+    Authenticate,
+    Close,
+    Effect,
+    Run,
+    Send,
+    Session,
+    StoreFixes,
+    Watch,
+    Watermark,
+)
+from api.store import UNAVAILABLE, Store
+from geo.errors import Conflict, NotFound, Unauthorised
+
+log = structlog.get_logger(__name__)
+
+HELLO_S = 10.0
+ACTIONS_MAX = 32
+CLOSE_S = 3.0
+
+# Only the newest of these is worth sending.
+_LATEST: dict[type[m.Told], str] = {m.Ack: "ack", m.Route: "route"}
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the connections of a gateway share."""
+
+    tokens: Tokens
+    store: Store
+    marks: Watermarks
+    ingest: Ingest
+    audience: Audience
+    publisher: Publisher
+    city_map: CityMap
+
+
+class Connection:
+    """Reads frames into a `Session` and carries out what it says, until the socket is closed."""
+
+    def __init__(
+        self, socket: ServerConnection, session: Session, codec: m.Codec, parts: Parts
+    ) -> None:
+        self.session = session
+        self.rider_id: str | None = None
+        self.route: m.Route | None = None
+        self._socket, self._codec, self._parts = socket, codec, parts
+        self._outbox = Outbox()
+        self._close: Close | None = None
+        self._mark = Watermark()
+        self._actions: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue(ACTIONS_MAX)
+        self._worker: asyncio.Task[None] | None = None
+        self._closing: asyncio.Task[None] | None = None
+        self._ack_timer: asyncio.TimerHandle | None = None
+        self._deaf = False
+        self.gone = asyncio.Event()
+
+    @property
+    def view(self) -> View:
+        """How this client is told."""
+        return View(self.session.system, self._codec)
+
+    async def serve(self) -> None:
+        """Until the socket is closed, by whomever."""
+        audience = self._parts.audience
+        audience.everyone.add(self)
+        hello = asyncio.get_running_loop().call_later(HELLO_S, self._no_hello)
+        writer = asyncio.create_task(self._write())
+        try:
+            # Goes on reading while it closes: a peer with full buffers would never answer a close.
+            async for frame in self._socket:
+                if not self._deaf:
+                    await self._carry_out(self.session.receive(frame, now_ms()))
+        except ConnectionClosed:
+            pass
+        finally:
+            hello.cancel()
+            if self._ack_timer is not None:
+                self._ack_timer.cancel()
+            audience.leave(self)
+            tasks = [t for t in (writer, self._worker, self._closing) if t is not None]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self.gone.set()
+
+    # --- to the client ------------------------------------------------------------------------
+
+    def tell(self, message: m.Told) -> None:
+        """Queue a message for this client alone."""
+        frame = self._codec.encode(message)
+        key = _LATEST.get(type(message))
+        if key is None:
+            self.push(frame)
+        else:
+            self._outbox.latest(key, frame)
+
+    def push(self, frame: bytes) -> None:
+        """Queue an encoded event. A client who has too many waiting is closed and has to resume."""
+        if self._closing is None and not self._outbox.event(frame):
+            log.warning("client_too_slow", session=self.session.id, rider_id=self.rider_id)
+            self.session.end(RESUME, "", now_ms())
+            close = Close(RESUME, "resume: too many messages were waiting")
+            self._closing = asyncio.create_task(self._shut(close))
+
+    def push_latest(self, key: str, frame: bytes) -> None:
+        """Queue an encoded value, in place of the one of its key that still waits."""
+        self._outbox.latest(key, frame)
+
+    def waits(self, key: str) -> bool:
+        """Whether a value of this key has not left yet."""
+        return self._outbox.waits(key)
+
+    def forget(self, key: str) -> None:
+        """Do not send the value of this key that still waits."""
+        self._outbox.forget(key)
+
+    def end(self, code: int, reason: str) -> None:
+        """Acknowledge what is stored, send what is queued, and close."""
+        self._carry_out_now(self.session.end(code, reason, now_ms()))
+
+    def deafen(self) -> None:
+        """Take no more frames; whoever sent them was not told that they are stored."""
+        self._deaf = True
+
+    def abort(self) -> None:
+        """Drop the socket at once."""
+        self._socket.transport.abort()
+
+    # --- fixes --------------------------------------------------------------------------------
+
+    def fixes_stored(self) -> None:
+        """The rider's watermark has risen."""
+        self._carry_out_now(self.session.stored(now_ms()))
+        self._ack_later()
+
+    def fixes_lost(self) -> None:
+        """The rider's watermark has failed."""
+        self._carry_out_now(self.session.not_stored())
+
+    def _ack_later(self) -> None:
+        due = self.session.ack_due_ms
+        if due is None or self._ack_timer is not None:
+            return
+        wait_s = max(0.0, (due - now_ms()) / 1000)
+        self._ack_timer = asyncio.get_running_loop().call_later(wait_s, self._ack_now)
+
+    def _ack_now(self) -> None:
+        self._ack_timer = None
+        self._carry_out_now(self.session.tick(now_ms()))
+        self._ack_later()
+
+    # --- effects ------------------------------------------------------------------------------
+
+    async def _carry_out(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Send() | Close():
+                    self._carry_out_now([effect])
+                case StoreFixes(rows=rows, epoch=epoch):
+                    assert self.rider_id is not None
+                    await self._parts.ingest.put(Taken(self.rider_id, self._mark, epoch, rows))
+                case Authenticate(token=token):
+                    await self._authenticate(token)
+                case Run():
+                    self._act(lambda run=effect: self._run(run), effect.action_id)  # type: ignore[misc]
+                case Watch(orders=orders):
+                    self._act(lambda ids=orders: self._parts.publisher.watch(self, ids))  # type: ignore[misc]
+                case _:
+                    self._parts.city_map.watch(self)
+        self._ack_later()
+
+    def _carry_out_now(self, effects: Iterable[Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, Send):
+                self.tell(effect.message)
+            elif isinstance(effect, Close):
+                self._close = effect
+                self._outbox.close()
+
+    async def _authenticate(self, token: str) -> None:
+        try:
+            claims = self._parts.tokens.verify(token)
+        except Unauthorised as error:
+            self._carry_out_now(self.session.refuse(str(error)))
+            return
+        mark = Watermark()
+        if claims.role == "rider":
+            mark = await self._parts.marks.of(claims.sub)
+        self._carry_out_now(self.session.admit(claims, mark, now_ms()))
+        if not self.session.is_open or claims.role != "rider":
+            return
+        self._mark, self.rider_id = mark, claims.sub
+        before = self._parts.audience.seat_rider(claims.sub, self)
+        if before is not None:
+            before.end(SUPERSEDED, "this rider has connected again")
+        self._act(lambda: self._parts.publisher.greet(self, claims.sub))
+
+    def _act(self, action: Callable[[], Awaitable[None]], action_id: str | None = None) -> None:
+        if self._worker is None:
+            self._worker = asyncio.create_task(self._work())
+        try:
+            self._actions.put_nowait(action)
+        except asyncio.QueueFull:
+            busy = f"{ACTIONS_MAX} actions of this connection wait already"
+            if action_id is not None:
+                self.tell(m.Result(action_id=action_id, ok=False, code="busy", message=busy))
+            else:
+                expected = "fewer frames at once"
+                self.tell(
+                    m.Error(code="busy", field="type", value=None, expected=expected, message=busy)
+                )
+
+    async def _work(self) -> None:
+        while True:
+            action = await self._actions.get()
+            try:
+                await action()
+            except UNAVAILABLE as error:
+                log.warning("store_unavailable", error=str(error))
+                again = "again, in some seconds"
+                self.tell(
+                    m.Error(
+                        code="unavailable",
+                        field="type",
+                        value=None,
+                        expected=again,
+                        message="orders cannot be read now",
+                    )
+                )
+
+    async def _run(self, effect: Run) -> None:
+        ok, code, message = False, "", ""
+        try:
+            outcome = await self._parts.store.run(
+                effect.order_id, effect.command, action_id=effect.action_id
+            )
+            if outcome.refusal is None:
+                ok, code = True, "ok"
+            else:
+                code, message = outcome.refusal.code, outcome.refusal.message
+        except NotFound as error:
+            code, message = "not_found", str(error)
+        except Conflict as error:
+            code, message = "conflict", str(error)
+        except UNAVAILABLE as error:
+            log.warning("action_failed", order_id=effect.order_id, error=str(error))
+            code, message = "unavailable", "send it again with the same action_id"
+        self.tell(m.Result(action_id=effect.action_id, ok=ok, code=code, message=message))
+
+    # --- endings ------------------------------------------------------------------------------
+
+    def _no_hello(self) -> None:
+        if self.session.claims is None:
+            self._carry_out_now(self.session.refuse(f"no hello within {HELLO_S:.0f} s"))
+
+    async def _write(self) -> None:
+        with contextlib.suppress(ConnectionClosed):
+            while (frame := await self._outbox.get()) is not None:
+                await self._socket.send(frame, text=self._codec.text)
+            if self._close is not None:
+                await self._shut(self._close)
+
+    async def _shut(self, close: Close) -> None:
+        """Close, and do not wait for a peer who reads nothing."""
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                await self._socket.close(close.code, close.reason)
+        except TimeoutError:
+            self.abort()

@@ -1,0 +1,101 @@
+"""Who asks, and what he may reach; may import FastAPI, auth and dispatch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Query, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from redis.asyncio import Redis
+
+from api.auth import Claims, Role, Tokens
+from api.settings import Settings
+from api.store import Store
+from dispatch.model import Order, Party
+from geo.datum import System
+from geo.errors import Forbidden, Unauthorised
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What the routes work with."""
+
+    store: Store
+    settings: Settings
+    redis: Redis
+    tokens: Tokens
+
+
+def parts_of(request: Request) -> Parts:
+    parts: Parts = request.app.state.parts
+    return parts
+
+
+WithParts = Annotated[Parts, Depends(parts_of)]
+
+_bearer = HTTPBearer(auto_error=False, description="a token of this system, HS256")
+
+
+def claims_of(
+    parts: WithParts, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+) -> Claims:
+    """Raises Unauthorised, or Forbidden for a token of another city."""
+    if given is None:
+        raise Unauthorised("token is missing: send `Authorization: Bearer <token>`")
+    claims = parts.tokens.verify(given.credentials)
+    served = parts.settings.city.name
+    if claims.city != served:
+        raise Forbidden(f"the token is for the city {claims.city!r}, this server has {served!r}")
+    return claims
+
+
+Caller = Annotated[Claims, Depends(claims_of)]
+AnswerSystem = Annotated[
+    System, Query(alias="coordinate_system", description="of the points in the answer")
+]
+
+_PARTY = {
+    Role.CUSTOMER: Party.CUSTOMER,
+    Role.MERCHANT: Party.MERCHANT,
+    Role.INTEGRATOR: Party.MERCHANT,
+    Role.OPERATOR: Party.SYSTEM,
+}
+
+
+def only(claims: Claims, *roles: Role) -> None:
+    """Raises Forbidden when the caller has none of the roles."""
+    if claims.role not in roles:
+        raise Forbidden(f"a {claims.role} may not do this, only: {', '.join(roles)}")
+
+
+def reach_order(claims: Claims, order: Order) -> None:
+    """Raises Forbidden unless the order is his own, or of his tenant when he runs it."""
+    mine = (order.tenant, order.city) == (claims.tenant, claims.city)
+    if claims.role is Role.CUSTOMER:
+        mine = mine and order.customer_id == claims.sub
+    elif claims.role is Role.MERCHANT:
+        mine = mine and order.merchant_id == claims.sub
+    elif claims.role is Role.RIDER:
+        live = order.assignment
+        mine = mine and live is not None and live.rider_id == claims.sub
+    if not mine:
+        raise Forbidden(f"order {order.id} is not this {claims.role}'s")
+
+
+def reach_rider(claims: Claims, rider_id: str) -> None:
+    """Raises Forbidden unless the caller is the rider or an operator."""
+    only(claims, Role.RIDER, Role.OPERATOR)
+    if claims.role is Role.RIDER and claims.sub != rider_id:
+        raise Forbidden(f"rider {claims.sub} is not rider {rider_id}")
+
+
+def party_of(claims: Claims) -> Party:
+    """As whom he cancels: an integrator speaks for the merchant, an operator for the system."""
+    only(claims, *_PARTY)
+    return _PARTY[claims.role]
+
+
+def client_of(claims: Claims) -> str:
+    """Whose idempotency keys his are."""
+    return f"{claims.tenant}/{claims.role}/{claims.sub}"

@@ -1,0 +1,36 @@
+"""Route: how a city is doing, for the operator's status line; may import FastAPI and the clock."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path
+
+from api.auth import Role
+from api.clock import now_ms
+from api.http.access import Caller, WithParts, only
+from api.http.answers import StatusAnswer
+from api.http.errors import RESPONSES
+from api.http.forms import ID
+from geo.errors import Forbidden
+
+router = APIRouter(prefix="/v1/city", tags=["city"], responses=RESPONSES)
+
+DAY_MS = 86_400_000
+
+
+@router.get("/{city}/status")
+async def status(
+    city: Annotated[str, Path(pattern=ID)], caller: Caller, parts: WithParts
+) -> StatusAnswer:
+    """Orders by state, riders on shift, and how far the feed is."""
+    only(caller, Role.OPERATOR)
+    if city != caller.city:
+        raise Forbidden(f"the token is for the city {caller.city!r}, not {city!r}")
+    store = parts.store
+    return StatusAnswer(
+        city=city,
+        orders=await store.counts(city, now_ms() - DAY_MS),
+        riders_on_shift=await store.count_riders_on_shift(city),
+        position=await store.last_position(city),
+    )

@@ -1,0 +1,91 @@
+"""The requests' bodies, checked field by field; may import pydantic and geo."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from geo.datum import System
+
+MS_MAX = 4_102_444_800_000  # the year 2100
+STOPS_MAX = 10
+LOAD_DIMENSIONS_MAX = 8
+LOAD_MAX = 10_000
+TEXT_CHARS_MAX = 500
+ID = r"^[A-Za-z0-9_.:@-]{1,64}$"
+
+Id = Annotated[str, StringConstraints(pattern=ID)]
+# PostgreSQL's text has no U+0000.
+FreeText = Annotated[str, StringConstraints(max_length=TEXT_CHARS_MAX, pattern=r"^[^\x00]*$")]
+AtMs = Annotated[int, Field(strict=True, ge=0, le=MS_MAX, description="ms since 1970 UTC")]
+Load = Annotated[int, Field(strict=True, ge=0, le=LOAD_MAX)]
+Lat = Annotated[float, Field(strict=True, ge=-90, le=90, allow_inf_nan=False)]
+Lon = Annotated[float, Field(strict=True, ge=-180, le=180, allow_inf_nan=False)]
+
+
+class Form(BaseModel):
+    """A body: a key that it does not know is refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PlaceForm(Form):
+    """A point. The default system is the one in which a mini-program's map gives points."""
+
+    lat: Lat
+    lon: Lon
+    coordinate_system: System = System.GCJ02
+    text: FreeText = ""
+
+
+class StopForm(Form):
+    """A place to visit, between two instants where they are given."""
+
+    place: PlaceForm
+    earliest_ms: AtMs | None = None
+    latest_ms: AtMs | None = None
+    place_id: Id | None = None
+
+
+class QuoteForm(Form):
+    """What is wanted. A customer is himself; everybody else says which customer it is for."""
+
+    job_type: Id = "delivery"
+    stops: Annotated[tuple[StopForm, ...], Field(min_length=1, max_length=STOPS_MAX)]
+    customer_id: Id | None = None
+    merchant_id: Id | None = None
+    load: Annotated[tuple[Load, ...], Field(min_length=1, max_length=LOAD_DIMENSIONS_MAX)] = (1,)
+    note: FreeText = ""
+    details: dict[str, object] = Field(default_factory=dict, description="the job type's own form")
+
+
+class NewOrderForm(QuoteForm):
+    """The same, with the token of a quote when its price is to hold."""
+
+    price_token: Annotated[str, StringConstraints(max_length=4_096)] | None = None
+
+
+class CancelForm(Form):
+    reason: FreeText = ""
+
+
+class RiderForm(Form):
+    """The field worker. `skills` are given by an operator only."""
+
+    id: Id
+    vehicle: Id = "scooter"
+    speed_mps: Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)] = 6.0
+    capacity: Annotated[
+        tuple[Annotated[int, Field(strict=True, ge=1, le=LOAD_MAX)], ...],
+        Field(min_length=1, max_length=LOAD_DIMENSIONS_MAX),
+    ] = (5,)
+    skills: Annotated[tuple[Id, ...], Field(max_length=64)] = ()
+
+
+class ShiftForm(Form):
+    """On shift from `place` until `shift_end_ms`, or off shift: then neither is given."""
+
+    on: Annotated[bool, Field(strict=True)]
+    shift_end_ms: AtMs | None = None
+    place: PlaceForm | None = None

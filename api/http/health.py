@@ -1,0 +1,41 @@
+"""Routes for whoever keeps the process running: does it live, can it serve; may import FastAPI."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse
+from redis.exceptions import RedisError
+
+from api.http.access import WithParts
+from api.store import UNAVAILABLE
+
+router = APIRouter(tags=["health"])
+
+ANSWER_LIMIT_S = 2.0
+_NO_ANSWER: tuple[type[Exception], ...] = (RedisError, *UNAVAILABLE)
+
+
+@router.get("/livez")
+async def livez() -> dict[str, str]:
+    """The process answers."""
+    return {"status": "ok"}
+
+
+@router.get("/readyz")
+async def readyz(parts: WithParts) -> JSONResponse:
+    """200 when PostgreSQL and Redis answer, else 503; either is named."""
+    postgres, redis = await asyncio.gather(_asked(parts.store.ping()), _asked(parts.redis.ping()))
+    ready = postgres == redis == "ok"
+    return JSONResponse({"postgres": postgres, "redis": redis}, 200 if ready else 503)
+
+
+async def _asked(question: Awaitable[object]) -> str:
+    try:
+        async with asyncio.timeout(ANSWER_LIMIT_S):
+            await question
+    except _NO_ANSWER as error:
+        return f"no answer: {type(error).__name__}"
+    return "ok"

@@ -1,0 +1,117 @@
+"""Routes: register a rider, start and end his shift; may import FastAPI, the store and dispatch."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Response
+
+from api.auth import Claims, Role
+from api.clock import now_ms
+from api.http.access import AnswerSystem, Caller, WithParts, reach_rider
+from api.http.answers import RiderAnswer, view_rider
+from api.http.errors import RESPONSES, refusal_response
+from api.http.forms import ID, RiderForm, ShiftForm
+from api.http.places import read_place
+from api.settings import CityArea
+from api.store import Store
+from dispatch.commands import GoOffShift, GoOnShift, RiderCommand
+from dispatch.model import Rider
+from geo.datum import System
+from geo.errors import Forbidden, InvalidValue, NotFound, UnknownName
+
+router = APIRouter(prefix="/v1/riders", tags=["riders"], responses=RESPONSES)
+
+RiderId = Annotated[str, Path(pattern=ID)]
+SHIFT_MS_MAX = 24 * 3_600_000
+# The fastest that a vehicle may legally go; an electric bicycle's 25 km/h are GB 17761-2018's.
+LEGAL_SPEED_MPS = {"foot": 2.5, "bicycle": 25 / 3.6, "scooter": 25 / 3.6, "car": 120 / 3.6}
+
+
+@router.post("")
+async def register(
+    form: RiderForm,
+    caller: Caller,
+    parts: WithParts,
+    coordinate_system: AnswerSystem = System.GCJ02,
+) -> RiderAnswer:
+    """Add a rider, off shift, or change what he is; the same again changes nothing.
+
+    A rider who registers himself keeps the skills that an operator has given him.
+    """
+    reach_rider(caller, form.id)
+    limit_mps = LEGAL_SPEED_MPS.get(form.vehicle)
+    if limit_mps is None:
+        raise UnknownName("vehicle", form.vehicle, "one of " + ", ".join(LEGAL_SPEED_MPS))
+    if form.speed_mps > limit_mps:
+        expected = f"{limit_mps:.2f} at most, the legal speed of a {form.vehicle}"
+        raise InvalidValue("speed_mps", form.speed_mps, expected)
+    skills = form.skills
+    if caller.role is Role.RIDER:
+        if skills:
+            raise Forbidden("skills are given by an operator, not by the rider himself")
+        known = await parts.store.rider(form.id)
+        skills = known.skills if known is not None else ()
+    rider = Rider(
+        id=form.id,
+        city=caller.city,
+        tenant=caller.tenant,
+        vehicle=form.vehicle,
+        speed_mps=form.speed_mps,
+        capacity=form.capacity,
+        skills=skills,
+    )
+    return view_rider(await parts.store.register_rider(rider), coordinate_system)
+
+
+@router.get("/{rider_id}")
+async def look(
+    rider_id: RiderId,
+    caller: Caller,
+    parts: WithParts,
+    coordinate_system: AnswerSystem = System.GCJ02,
+) -> RiderAnswer:
+    """The rider as he stands."""
+    return view_rider(await _reached(parts.store, caller, rider_id), coordinate_system)
+
+
+@router.post("/{rider_id}/shift", response_model=RiderAnswer)
+async def shift(
+    rider_id: RiderId,
+    form: ShiftForm,
+    caller: Caller,
+    parts: WithParts,
+    coordinate_system: AnswerSystem = System.GCJ02,
+) -> RiderAnswer | Response:
+    """Start or end his shift. 409 with the reason when that is not possible now."""
+    await _reached(parts.store, caller, rider_id)
+    command = _command(form, parts.settings.city, now_ms())
+    outcome = await parts.store.run_rider(rider_id, command)
+    if outcome.refusal is not None:
+        return refusal_response(outcome.refusal)
+    return view_rider(outcome.rider, coordinate_system)
+
+
+async def _reached(store: Store, caller: Claims, rider_id: str) -> Rider:
+    reach_rider(caller, rider_id)
+    rider = await store.rider(rider_id)
+    if rider is None:
+        raise NotFound(f"no rider {rider_id!r}")
+    if (rider.tenant, rider.city) != (caller.tenant, caller.city):
+        raise Forbidden(f"rider {rider_id} is of another tenant or city")
+    return rider
+
+
+def _command(form: ShiftForm, area: CityArea, at_ms: int) -> RiderCommand:
+    if not form.on:
+        for field in ("shift_end_ms", "place"):
+            if getattr(form, field) is not None:
+                raise InvalidValue(field, getattr(form, field), "nothing when going off shift")
+        return GoOffShift(at_ms=at_ms)
+    end_ms = form.shift_end_ms
+    if end_ms is None or not at_ms < end_ms <= at_ms + SHIFT_MS_MAX:
+        raise InvalidValue("shift_end_ms", end_ms, f"later than {at_ms}, within 24 hours")
+    if form.place is None:
+        raise InvalidValue("place", None, "where the shift starts")
+    place = read_place(form.place, "place", area)
+    return GoOnShift(at_ms=at_ms, shift_end_ms=end_ms, place=place)

@@ -1,0 +1,168 @@
+"""The sequencer: gives committed events their global positions and puts them into Redis.
+
+May import redis, the clock and the store. One works at a time, the others stand by.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from api.clock import monotonic_s, now_ms
+from api.feed import stream_key, to_fields
+from api.store import UNAVAILABLE, Positioned, Sequencing, Store
+
+BATCH_MAX = 500
+POLL_S = 0.1
+STANDBY_S = 0.5
+RETRY_S = 0.5
+STREAM_ENTRIES_MAX = 100_000
+# A stream that lost its end gets this many events back; followers read older ones in the store.
+REPUBLISH_MAX = 10_000
+REDIS_LIMIT_S = 2.0
+FORGET_EVERY_S = 60.0
+FORGET_AFTER_MS = 48 * 3_600_000
+FORGET_MAX = 5_000
+
+_log = logging.getLogger("hexrun.sequencer")
+
+
+async def run_sequencer(store: Store, redis_url: str, stop: asyncio.Event) -> None:
+    """Sequence until `stop` is set, or stand by for the one who does.
+
+    Outlives every loss of PostgreSQL and Redis: positions go on without Redis, whose streams are
+    mended when it is back; without PostgreSQL it waits.
+    """
+    redis = Redis.from_url(redis_url, socket_timeout=REDIS_LIMIT_S)
+    try:
+        while not stop.is_set():
+            try:
+                session = await store.open_sequencing()
+                try:
+                    await _sequence(session, Publisher(store, redis), stop)
+                finally:
+                    await session.close()
+            except UNAVAILABLE as error:
+                _log.warning("PostgreSQL is away, trying again: %s", error)
+                await _sleep(stop, RETRY_S)
+    finally:
+        await redis.aclose()
+
+
+async def _sequence(session: Sequencing, publisher: Publisher, stop: asyncio.Event) -> None:
+    while not await session.lock():
+        await _sleep(stop, STANDBY_S)
+        if stop.is_set():
+            return
+    _log.info("this process gives the positions")
+    await publisher.start(await session.heads())
+    forget_at_s = monotonic_s()
+    while not stop.is_set():
+        placed = await session.take(BATCH_MAX)
+        await publisher.publish(placed)
+        if monotonic_s() >= forget_at_s:
+            await session.forget(now_ms() - FORGET_AFTER_MS, FORGET_MAX)
+            forget_at_s = monotonic_s() + FORGET_EVERY_S
+        if len(placed) < BATCH_MAX:
+            await session.wait(POLL_S)
+
+
+async def _sleep(stop: asyncio.Event, seconds: float) -> None:
+    try:
+        await asyncio.wait_for(stop.wait(), seconds)
+    except TimeoutError:
+        return
+
+
+class Publisher:
+    """Copies the feed into one capped stream a city, and mends a stream that is not its copy."""
+
+    def __init__(self, store: Store, redis: Redis) -> None:
+        self._store, self._redis = store, redis
+        self._heads: dict[str, int] = {}
+        self._broken: set[str] = set()
+        self._retry_at_s = 0.0
+
+    async def start(self, heads: dict[str, int]) -> None:
+        """Publish what a sequencer before this one gave a position to and did not publish."""
+        self._heads = dict(heads)
+        self._broken = set(heads)
+        await self._mend()
+
+    async def publish(self, placed: Sequence[Positioned]) -> None:
+        """Append events to the streams; on failure remember which to mend, and go on."""
+        by_city: defaultdict[str, list[Positioned]] = defaultdict(list)
+        for entry in placed:
+            by_city[entry.city].append(entry)
+        for city, entries in by_city.items():
+            self._heads[city] = entries[-1].position
+            if city not in self._broken and not await self._append(city, entries):
+                self._broken.add(city)
+        if self._broken and monotonic_s() >= self._retry_at_s:
+            await self._mend()
+
+    async def _append(self, city: str, entries: Sequence[Positioned]) -> bool:
+        try:
+            async with asyncio.timeout(REDIS_LIMIT_S):
+                pipe = self._redis.pipeline(transaction=False)
+                for entry in entries:
+                    pipe.xadd(
+                        stream_key(city),
+                        to_fields(entry, self._store.source),  # type: ignore[arg-type]
+                        id=f"{entry.position}-0",
+                        maxlen=STREAM_ENTRIES_MAX,
+                        approximate=True,
+                    )
+                await pipe.execute()
+        except (RedisError, OSError) as error:
+            _log.warning("the stream of %s is behind: %s", city, error)
+            return False
+        return True
+
+    async def _mend(self) -> None:
+        for city in sorted(self._broken):
+            try:
+                async with asyncio.timeout(REDIS_LIMIT_S):
+                    last = await self._last_in_stream(city)
+            except (RedisError, OSError) as error:
+                _log.warning("cannot mend the stream of %s: %s", city, error)
+                break
+            if not await self._republish(city, last):
+                break
+            self._broken.discard(city)
+        self._retry_at_s = monotonic_s() + (RETRY_S if self._broken else 0.0)
+
+    async def _last_in_stream(self, city: str) -> int:
+        """Its last position, 0 when it is empty. Drops a stream that is not a copy of our feed:
+
+        another database's, or one that is ahead of ours since this one was restored.
+        """
+        key = stream_key(city)
+        newest: Any = await self._redis.xrevrange(key, count=1)
+        if newest:
+            entry_id, fields = newest[0]
+            last = int(entry_id.partition(b"-")[0])
+            ours = fields.get(b"source", b"").decode() == self._store.source
+            if ours and last <= self._heads[city]:
+                return last
+            _log.warning("dropping %s: it is not a copy of this feed", key)
+        # Also when it is empty: an emptied stream still remembers the last id it had.
+        await self._redis.delete(key)
+        return 0
+
+    async def _republish(self, city: str, last: int) -> bool:
+        after = max(last, self._heads[city] - REPUBLISH_MAX)
+        while after < self._heads[city]:
+            entries = await self._store.events_after(after, city, BATCH_MAX)
+            if not entries:
+                break
+            if not await self._append(city, entries):
+                return False
+            after = entries[-1].position
+        return True

@@ -1,0 +1,75 @@
+"""What the command line calls to simulate; the edge of sim: it may ask the machine for its memory.
+
+No clock is read here: the caller hands in a stopwatch.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sim.kpi import Kpis
+from sim.run import Progress, Stopwatch, simulate
+from sim.scenario import Scenario, load_scenario
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult:
+    """One run. `orders_per_s` is orders a second of real time; `other_s` is what neither `decide`
+    nor the referee took, the drawing of the city included. `violations` is empty for a sound
+    engine."""
+
+    scenario: str
+    seed: int
+    kpis: Kpis
+    orders_per_s: float
+    decide_s: float
+    referee_s: float
+    other_s: float
+    rounds: int
+    events: int
+    event_log_sha256: str
+    peak_rss_mib: float
+    violations: tuple[str, ...]
+
+
+def run_scenario(
+    scenario: Scenario | str | Path,
+    seed: int,
+    *,
+    stopwatch: Stopwatch,
+    progress: Callable[[Progress], None] | None = None,
+) -> RunResult:
+    """Runs a scenario, or one by name or path (raises what `load_scenario` raises).
+
+    `stopwatch` gives seconds from any origin, such as `time.perf_counter`; `progress` is called
+    once a simulated minute and at the end.
+    """
+    if not isinstance(scenario, Scenario):
+        scenario = load_scenario(scenario)
+    out = simulate(scenario, seed, stopwatch=stopwatch, progress=progress)
+    created = out.kpis["orders_created"]
+    assert created is not None
+    return RunResult(
+        scenario=scenario.name,
+        seed=seed,
+        kpis=out.kpis,
+        orders_per_s=created / out.total_s if out.total_s > 0 else 0.0,
+        decide_s=out.decide_s,
+        referee_s=out.referee_s,
+        other_s=out.total_s - out.decide_s - out.referee_s,
+        rounds=out.rounds,
+        events=out.events,
+        event_log_sha256=out.event_log_sha256,
+        peak_rss_mib=_peak_rss_mib(),
+        violations=out.violations,
+    )
+
+
+def _peak_rss_mib() -> float:
+    """The most memory that this process has held; Linux counts it in KiB, macOS in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)

@@ -1,0 +1,81 @@
+"""A run's figures for people (a table) and for programs (one JSON line); imports rich and json."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from rich.table import Table
+
+from sim.commands import RunResult
+
+# What stands behind a figure, by the end of its name; the first that fits.
+_UNITS = (
+    ("_per_online_h", "{:,.2f}"),
+    ("_per_busy_h", "{:,.2f}"),
+    ("_per_order", "{:,.2f}"),
+    ("_yuan", "{:,.1f} yuan"),
+    ("_share", "{:.1%}"),
+    ("utilisation", "{:.1%}"),
+    ("_gini", "{:.2f}"),
+    ("_min", "{:,.1f} min"),
+    ("_ms_p95", "{:,.1f} ms"),
+    ("per_s", "{:,.0f}"),
+    ("_h", "{:,.0f} h"),
+    ("_s", "{:,.2f} s"),
+    ("_mib", "{:,.0f} MiB"),
+    ("km", "{:,.0f} km"),
+)
+
+
+def table(result: RunResult) -> Table:
+    """The KPIs and what the run took, one figure a row."""
+    out = Table(title=f"{result.scenario}, seed {result.seed}", title_justify="left")
+    out.add_column("figure")
+    out.add_column("value", justify="right")
+    for name, value in result.kpis.items():
+        out.add_row(*_row(name, value))
+    out.add_section()
+    speed: Mapping[str, float | int | None] = {
+        "orders_per_s": result.orders_per_s,
+        "decide_s": result.decide_s,
+        "referee_s": result.referee_s,
+        "other_s": result.other_s,
+        "rounds": result.rounds,
+        "events": result.events,
+        "peak_rss_mib": result.peak_rss_mib,
+    }
+    for name, value in speed.items():
+        out.add_row(*_row(name, value))
+    out.add_row("event log SHA-256", result.event_log_sha256[:16])
+    return out
+
+
+def to_json_line(result: RunResult) -> str:
+    """Everything in one line of JSON, keys in a fixed order, without a line end."""
+    fields = {
+        "scenario": result.scenario,
+        "seed": result.seed,
+        "kpis": result.kpis,
+        "orders_per_s": result.orders_per_s,
+        "decide_s": result.decide_s,
+        "referee_s": result.referee_s,
+        "other_s": result.other_s,
+        "rounds": result.rounds,
+        "events": result.events,
+        "event_log_sha256": result.event_log_sha256,
+        "peak_rss_mib": result.peak_rss_mib,
+        "violations": list(result.violations),
+    }
+    return json.dumps(fields, ensure_ascii=False, allow_nan=False)
+
+
+def _row(name: str, value: float | int | None) -> tuple[str, str]:
+    """The name in words and the value with its unit; a dash where there is nothing to measure."""
+    words = name.replace("_", " ")
+    if value is None:
+        return words, "-"
+    if isinstance(value, int):
+        return words, f"{value:,}"
+    form = next((form for end, form in _UNITS if name.endswith(end)), "{:,.2f}")
+    return words, form.format(value)
