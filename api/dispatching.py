@@ -116,6 +116,11 @@ class CityDispatcher:
         self._epoch = 0
         self.rounds = self.refused = 0
 
+    @property
+    def solver_pid(self) -> int:
+        """The process number of the solver, while `run` runs."""
+        return self._solver.pid
+
     async def run(self, stop: asyncio.Event, ready: asyncio.Event | None = None) -> None:
         """Dispatches until `stop` is set; then finishes the round and gives the city back.
 

@@ -315,8 +315,8 @@ class Dispatcher:
         fact = event.fact
         if isinstance(fact, Placed):
             if event.order_id not in self._orders:
-                self._orders[event.order_id] = evolve(fact.order, event)
-                self.columns.add_order(fact.order)
+                placed = self._orders[event.order_id] = evolve(fact.order, event)
+                self.columns.add_order(placed)
             return
         if isinstance(fact, Completed):
             self._done.discard(event.order_id)

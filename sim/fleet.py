@@ -65,6 +65,7 @@ class Fleet:
         second = (at >= t[:, 1]).astype(np.intp)
         n = np.arange(len(rows))
         t0, t1 = t[n, second], t[n, second + 1]
-        share = np.clip((at - t0) / np.maximum(t1 - t0, 1), 0.0, 1.0)
+        # A way that takes no time is behind him.
+        share = np.where(t1 > t0, np.clip((at - t0) / np.maximum(t1 - t0, 1), 0.0, 1.0), 1.0)
         x0, y0 = x[n, second], y[n, second]
         return x0 + share * (x[n, second + 1] - x0), y0 + share * (y[n, second + 1] - y0)

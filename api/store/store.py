@@ -36,6 +36,7 @@ from geo.errors import Unavailable
 POOL_SIZE = 8
 POOL_OVERFLOW_MAX = 4
 POOL_WAIT_S = 10.0
+CLOSE_LIMIT_S = 2.0
 EVENTS_MAX = 10_000
 
 UNAVAILABLE: tuple[type[Exception], ...] = (Unavailable, OSError, PoolTimeout)
@@ -52,6 +53,7 @@ class Store:
         self._engine, self._url = engine, url
         self.source = source
         """Names this database in the streams that are fed from it."""
+        self._closing = False
         self._written = asyncio.Event()
         self._waker = asyncio.create_task(self._wake_sequencer(), name="wake the sequencer")
 
@@ -83,8 +85,10 @@ class Store:
 
     async def close(self) -> None:
         """Close every connection."""
+        self._closing = True
+        self._written.set()
+        await asyncio.wait({self._waker}, timeout=CLOSE_LIMIT_S)
         self._waker.cancel()
-        await asyncio.gather(self._waker, return_exceptions=True)
         await self._engine.dispose()
 
     async def ping(self) -> None:
@@ -267,7 +271,7 @@ class Store:
         Not inside the writing transactions: NOTIFY makes PostgreSQL commit one at a time. A
         wake-up that is lost costs one poll of the sequencer.
         """
-        while True:
+        while not self._closing:
             await self._written.wait()
             self._written.clear()
             try:

@@ -1,4 +1,4 @@
-"""The town, its demand and its crew: shaped as the scenario says, and drawn from its own streams."""
+"""The town, its demand and its crew: shaped as the scenario says, each from its own stream."""
 
 import dataclasses
 
@@ -137,4 +137,6 @@ def test_the_crew_has_its_shifts_and_legal_speeds(town):
     assert begins == pytest.approx(shares[10] / sum(shares.values()), abs=0.03)
     assert all(m.shift_end_ms > m.shift_start_ms for m in crew)
     here = crew[5]
-    assert town.plane.xy(here.place.lat, here.place.lon) == pytest.approx((here.x, here.y), abs=1e-6)
+    assert town.plane.xy(here.place.lat, here.place.lon) == pytest.approx(
+        (here.x, here.y), abs=1e-6
+    )

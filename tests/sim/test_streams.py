@@ -6,7 +6,9 @@ from sim.streams import stream
 
 
 def test_the_same_names_give_the_same_draws():
-    assert stream(7, "rider", "r1").random(5).tolist() == stream(7, "rider", "r1").random(5).tolist()
+    assert (
+        stream(7, "rider", "r1").random(5).tolist() == stream(7, "rider", "r1").random(5).tolist()
+    )
 
 
 @pytest.mark.parametrize(

@@ -22,19 +22,19 @@ export class Plane {
     this.north = mercator(lat);
   }
 
-  x(lon: number): number {
+  xOf(lon: number): number {
     return (lon - this.lon) * RAD * this.scale;
   }
 
-  y(lat: number): number {
+  yOf(lat: number): number {
     return (mercator(lat) - this.north) * this.scale;
   }
 
-  lon_(x: number): number {
+  lonOf(x: number): number {
     return this.lon + x / this.scale / RAD;
   }
 
-  lat_(y: number): number {
+  latOf(y: number): number {
     return (2 * Math.atan(Math.exp(y / this.scale + this.north)) - Math.PI / 2) / RAD;
   }
 }

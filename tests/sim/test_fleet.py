@@ -1,0 +1,65 @@
+"""The fleet: vectorised positions agree with the path, and only movers send."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from geo.distance import Plane
+from geo.motion import Path, leg
+from sim.fleet import Fleet
+
+PLANE = Plane(30.66, 104.06)
+
+
+def fleet(count=1, interval_ms=1):
+    made = Fleet(tuple(f"r{i}" for i in range(count)), PLANE, interval_ms, 0)
+    for row in range(count):
+        made.switch(row, True, 0)
+    return made
+
+
+def places(fixes):
+    return list(zip(*PLANE.xy(fixes.lat, fixes.lon), strict=True))
+
+
+@given(
+    st.floats(-9e3, 9e3), st.floats(-9e3, 9e3), st.integers(1, 10**6), st.integers(0, 1),
+    st.floats(0, 1.5),
+)  # fmt: skip
+def test_a_fix_lies_on_the_path(x, y, ride_ms, metric, share):
+    path = leg(10.0, -20.0, x, y, 1_000, 1_000 + ride_ms, metric)
+    one = fleet()
+    one.follow(0, path)
+    at_ms = 1_000 + int(share * ride_ms)
+    fixes = one.fixes(at_ms)
+    assert fixes is not None
+    assert fixes.at_ms.tolist() == [at_ms]
+    assert places(fixes)[0] == pytest.approx(path.at(at_ms), abs=1e-5)
+
+
+def test_only_those_send_who_have_moved_since_their_last_fix():
+    three = fleet(3)
+    three.follow(0, leg(0.0, 0.0, 100.0, 0.0, 1_000, 11_000, 0))
+    three.follow(1, Path((5.0,), (5.0,), (0,)))
+    three.switch(2, False, 0)
+    three.follow(2, leg(0.0, 0.0, 100.0, 0.0, 1_000, 11_000, 0))
+    assert three.fixes(6_000).rider_id == ("r0",)
+    assert three.fixes(6_000) is None
+    last = three.fixes(20_000)
+    assert places(last)[0] == pytest.approx((100.0, 0.0))
+    assert three.fixes(30_000) is None
+
+
+def test_fixes_keep_the_phones_own_rhythm():
+    two = fleet(2, interval_ms=10_000)
+    for row in range(2):
+        two.follow(row, leg(0.0, 0.0, 1_000.0, 0.0, 0, 100_000, 0))
+    fixes = two.fixes(17_000)
+    assert dict(zip(fixes.rider_id, fixes.at_ms.tolist(), strict=True)) == {
+        "r0": 10_000,
+        "r1": 15_000,
+    }
+    assert np.array(places(fixes))[:, 0] == pytest.approx([100.0, 150.0])
+    assert two.fixes(19_999) is None
+    assert two.fixes(20_000).rider_id == ("r0",)
