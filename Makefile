@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test test-long lint format console clean
+.PHONY: install demo test test-long bench lint format console clean
 
 install: $(STAMP)
 
@@ -31,6 +31,10 @@ test: lint
 test-long: install
 	@scripts/debian-packages chromium fonts-noto-cjk
 	$(RUN)/python -m pytest -m long --timeout 3600 $(ARGS)
+
+bench: install
+	$(RUN)/python -m pytest bench --benchmark-only $(ARGS)
+	$(RUN)/python -m bench speed round --json
 
 format: install
 	$(RUN)/ruff check --fix .

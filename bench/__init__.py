@@ -1,2 +1,4 @@
-"""Benchmarks: `python -m bench speed ...`; each prints one JSON line a size, with its rival's figure
-from the same run. Machines are noisy: read the ratios and medians."""
+"""Benchmarks: `python -m bench speed ...` prints a JSON line a size, each with its rival's figure.
+
+Machines are noisy: read the ratios and medians.
+"""

@@ -179,13 +179,17 @@ class Columns:
 
     # --- riders ---
 
+    def rider(self, rider_id: str) -> int:
+        """The rider's row: a blank one, closed to orders, if he has not been on shift before."""
+        row = self.rider_row.get(rider_id)
+        if row is None:
+            row = self.rider_row[rider_id] = self.riders.add()
+            self.rider_ids.append(rider_id)
+        return row
+
     def set_rider(self, rider: Rider, free_ms: int) -> None:
         """The rider's row as he starts his shift at his place."""
-        row = self.rider_row.get(rider.id)
-        if row is None:
-            row = self.rider_row[rider.id] = self.riders.add()
-            self.rider_ids.append(rider.id)
-        columns = self.riders
+        row, columns = self.rider(rider.id), self.riders
         if rider.place is not None:
             self.move_rider(row, rider.place.lat, rider.place.lon)
         columns["free_ms"][row] = free_ms

@@ -19,10 +19,7 @@ from dispatch.events import (
     Accepted,
     Arrived,
     Completed,
-    Declined,
-    Dropped,
     Event,
-    Fact,
     Heading,
     Offered,
     Opened,
@@ -32,7 +29,6 @@ from dispatch.events import (
     Scheduled,
     StopDone,
     StopFailed,
-    TimedOut,
     WentOnShift,
 )
 from dispatch.lifecycle import ORDER, STOP
@@ -128,6 +124,7 @@ class Dispatcher:
         self._declined: dict[str, set[str]] = {}
         self._pending: Counter[str] = Counter()  # rider id -> offers he has not answered
         self._on_shift: set[str] = set()
+        self._rider_seq: dict[str, int] = {}
         self._in_flight: dict[str, str] = {}  # order id -> rider id of a plan being written
         self._deciding = False
         self._timers: list[tuple[int, int, str, Command]] = []
@@ -135,6 +132,7 @@ class Dispatcher:
         self._next_round = 0
         self._waiting: set[str] = set()
         self._done: set[str] = set()
+        self._expiring: set[str] = set()  # orders with a timer that expires them
         self._outbox: list[Effect] = []
 
     # --- in ---
@@ -161,6 +159,8 @@ class Dispatcher:
             if self._still_due(order_id, command):
                 self._outbox.append(Ask(order_id=order_id, command=replace(command, at_ms=now_ms)))
                 self._at(now_ms + REPEAT_MS, order_id, command)
+            elif isinstance(command, Expire):
+                self._expiring.discard(order_id)
         if now_ms >= self._next_round and self._waiting and not self._deciding:
             tick = self.policy.tick_ms
             self._next_round = (now_ms // tick + 1) * tick
@@ -192,16 +192,19 @@ class Dispatcher:
 
     def _on_known(self, known: Known) -> None:
         for rider in known.riders:
+            self._rider_seq[rider.id] = rider.version
             self._start_shift(rider, free_ms=0)
         held: dict[str, list[Order]] = {}
         for order in known.orders:
             if order.state is OrderState.DONE:
-                self._complete_later(order.id, 0)
+                self._complete_later(order.id, order.stops[-1].done_at_ms or 0)
                 continue
             self._orders[order.id] = order
             self.columns.add_order(order)
             self._wait(order.id, order.state is OrderState.OPEN and order.assignment is None)
             self._arm(order)
+            if order.declined_by:
+                self._declined[order.id] = set(order.declined_by)
             if order.assignment is not None:
                 held.setdefault(order.assignment.rider_id, []).append(order)
         for rider_id, orders in held.items():
@@ -213,37 +216,59 @@ class Dispatcher:
         """The timer that the order's state asks for."""
         live = order.assignment
         if order.state is OrderState.SCHEDULED:
-            self._at(order.stops[0].earliest_ms or 0, order.id, Open(at_ms=0))
+            self._at(order.open_at_ms or 0, order.id, Open(at_ms=0))
         elif live is not None and live.state is AssignmentState.OFFERED:
             self._at(live.deadline_ms + 1, order.id, TimeOut(at_ms=0, number=live.number))
-        elif order.state is OrderState.OPEN:
+        elif order.state is OrderState.OPEN and order.id not in self._expiring:
+            self._expiring.add(order.id)
             self._at(order.expires_at_ms, order.id, Expire(at_ms=0))
 
     def _resume(self, rider_id: str, orders: list[Order]) -> None:
         """The rider's route and load from the orders that he holds: as last told, then the rest."""
+        row = self.columns.rider(rider_id)
         attempts = [o.assignment for o in orders if o.assignment is not None]
         last = max(attempts, key=lambda a: (a.offered_at_ms, len(a.route)))
         self._adopt(rider_id, last.route, {o.id for o in orders})
         for order in orders:
-            self._adopt_rest(rider_id, order)
-            self._load_done_stops(order, rider_id)
+            self._adopt_rest(row, order)
+            self._load_done_stops(row, order)
+        self._stand_first(row, orders)
+        moments = [a.accepted_at_ms or 0 for a in attempts]
+        moments += [s.arrived_at_ms or 0 for o in orders for s in o.stops]
+        moments += [(s.done_at_ms or 0) + s.leave_ms for o in orders for s in o.stops if s.done_at_ms]
+        self.columns.riders["free_ms"][row] = max(moments)
         self._pending[rider_id] = sum(a.state is AssignmentState.OFFERED for a in attempts)
         self._relock(rider_id)
 
-    def _adopt_rest(self, rider_id: str, order: Order) -> None:
-        row = self.columns.rider_row[rider_id]
+    def _adopt_rest(self, row: int, order: Order) -> None:
+        """Stops that the last offer did not tell of: a return is next, others come at the end."""
         route = self.columns.route(row)
         rest = [
             self.columns.stop_row(order.id, i)
             for i, s in enumerate(order.stops)
             if not STOP.ended(s.state)
         ]
-        self.columns.set_route(row, route + [s for s in rest if s not in route])
+        rest = [s for s in rest if s not in route]
+        self.columns.set_route(row, rest + route if order.returning else route + rest)
 
-    def _load_done_stops(self, order: Order, rider_id: str) -> None:
+    def _stand_first(self, row: int, orders: list[Order]) -> None:
+        """Where the rider has arrived comes first, the latest arrival before all."""
+        standing = [
+            (s.arrived_at_ms or 0, self.columns.stop_row(o.id, i))
+            for o in orders
+            for i, s in enumerate(o.stops)
+            if s.state is StopState.ARRIVED
+        ]
+        first = [at for _, at in sorted(standing, reverse=True)]
+        rest = [s for s in self.columns.route(row) if s not in first]
+        self.columns.set_route(row, first + rest)
+
+    def _load_done_stops(self, row: int, order: Order) -> None:
         for stop in order.stops:
             if stop.state is StopState.DONE:
-                self.columns.add_load(self.columns.rider_row[rider_id], stop.load)
+                self.columns.add_load(row, stop.load)
+                if stop.kind is StopKind.PICKUP:
+                    self._limit_ride(order, stop.done_at_ms or 0)
 
     def _on_fixes(self, fixes: Fixes) -> None:
         """Newer ones only: a phone may deliver late what it recorded long ago."""
@@ -256,13 +281,17 @@ class Dispatcher:
             return
         row, at_ms = row[newest], fixes.at_ms[newest]
         lat, lon = fixes.lat[newest], fixes.lon[newest]
-        columns["x"][row], columns["y"][row] = self.columns.plane.xy(lat, lon)
+        # First what may refuse a point, so that a refused batch changes nothing.
         columns["cell"][row] = cells_of(lat, lon)
+        columns["x"][row], columns["y"][row] = self.columns.plane.xy(lat, lon)
         columns["fix_ms"][row] = at_ms
         driving = columns["locked"][row] == DRIVING
         columns["free_ms"][row[driving]] = at_ms[driving]
 
     def _on_rider_event(self, event: RiderEvent) -> None:
+        if event.seq <= self._rider_seq.get(event.rider_id, 0):
+            return
+        self._rider_seq[event.rider_id] = event.seq
         if isinstance(event.fact, WentOnShift):
             self._start_shift(event.fact.rider, event.at_ms)
         else:
@@ -279,6 +308,8 @@ class Dispatcher:
         for planned in plan.offers:
             order = self._orders.get(planned.order_id)
             if order is None or planned.order_id not in self._waiting:
+                continue
+            if planned.rider_id not in self._on_shift:
                 continue
             self._in_flight[planned.order_id] = planned.rider_id
             self._wait(planned.order_id, False)
@@ -334,9 +365,7 @@ class Dispatcher:
 
     def _follow(self, before: Order, order: Order, event: Event) -> None:
         fact = event.fact
-        if isinstance(fact, Scheduled):
-            self._at(fact.open_at_ms, order.id, Open(at_ms=0))
-        elif isinstance(fact, Opened):
+        if isinstance(fact, Scheduled | Opened):
             self._arm(order)
         elif isinstance(fact, Offered):
             self._on_offered(order, fact)
@@ -345,15 +374,17 @@ class Dispatcher:
         elif isinstance(fact, Heading | Arrived | StopDone | StopFailed | ReturnAdded):
             self._on_stop(order, fact, event.at_ms)
         elif before.assignment is not None and order.assignment is None:
-            self._on_attempt_over(before, order, fact)
+            self._on_attempt_over(before, order)
 
     def _on_offered(self, order: Order, fact: Offered) -> None:
+        self.columns.rider(fact.rider_id)
         self._pending[fact.rider_id] += 1
         self._adopt(fact.rider_id, fact.route, {order.id})
+        self._relock(fact.rider_id)
         self._reopen(fact.rider_id)
         self._arm(order)
 
-    def _on_attempt_over(self, before: Order, order: Order, fact: Fact) -> None:
+    def _on_attempt_over(self, before: Order, order: Order) -> None:
         """Declined, timed out, withdrawn, dropped, or the order has ended."""
         assert before.assignment is not None
         rider_id = before.assignment.rider_id
@@ -365,8 +396,9 @@ class Dispatcher:
                 self.columns.add_load(row, stop.load, sign=-1)
         for index, stop in enumerate(order.stops):
             self.columns.set_stop(order, index, stop)
-        if isinstance(fact, Declined | TimedOut | Dropped):
-            self._declined.setdefault(order.id, set()).add(rider_id)
+        if order.declined_by:
+            self._declined[order.id] = set(order.declined_by)
+        self._arm(order)
         if before.assignment.state is AssignmentState.OFFERED:
             self._answered(rider_id)
         self._relock(rider_id)
@@ -384,7 +416,9 @@ class Dispatcher:
             columns.set_stop(order, index, fact.stop)
             theirs = columns.rows_of(order.id)
             rest = [s for s in route if s not in theirs]
-            columns.set_route(row, [columns.stop_row(order.id, index), *rest])
+            here = 1 if riders["locked"][row] else 0
+            columns.set_route(row, [*rest[:here], columns.stop_row(order.id, index), *rest[here:]])
+            self._relock(fact.rider_id)
             return
         stop, at = order.stops[fact.stop], columns.stop_row(order.id, fact.stop)
         rest = [s for s in route if s != at]
@@ -407,8 +441,9 @@ class Dispatcher:
         self._relock(fact.rider_id)
 
     def _limit_ride(self, order: Order, picked_ms: int) -> None:
-        """What is on board has a moment until which it must be handed over."""
-        if order.ride_max_ms is None:
+        """What is on board has a moment until which the rider must be at its door."""
+        ahead = order.stops[-1]
+        if order.ride_max_ms is None or order.returning or ahead.state is StopState.ARRIVED:
             return
         row = int(self.columns.orders["first_stop"][self.columns.order_row[order.id]])
         latest = self.columns.stops["latest_ms"]
@@ -429,6 +464,8 @@ class Dispatcher:
             at = columns.stop_row(stop.order_id, stop.stop)
             if at not in wanted and (at in held or stop.order_id in own):
                 wanted.append(at)
+        if columns.riders["locked"][row]:
+            wanted = current[:1] + [s for s in wanted if s != current[0]]
         columns.set_route(row, wanted + [s for s in current if s not in wanted])
 
     def _relock(self, rider_id: str) -> None:

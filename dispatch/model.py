@@ -117,7 +117,8 @@ class Order:
     """One job. `version` is the number of events so far, hence the `seq` of the last one.
 
     `promise_to_ms` is the end of the window told to the customer, fixed when the order was placed.
-    `attempts` counts the assignments so far; `assignment` is the live one.
+    A scheduled order opens at `open_at_ms`. `attempts` counts the assignments so far; `assignment`
+    is the live one; `declined_by` names the riders who declined, let an offer run out or dropped out.
     """
 
     id: str
@@ -135,10 +136,12 @@ class Order:
     skills: tuple[str, ...] = ()
     ride_max_ms: int | None = None
     note: str = ""
+    open_at_ms: int | None = None
     state: OrderState = OrderState.QUOTED
     version: int = 0
     attempts: int = 0
     assignment: Assignment | None = None
+    declined_by: tuple[str, ...] = ()
     returning: bool = False
     ended_reason: str = ""
 

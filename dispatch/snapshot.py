@@ -115,7 +115,6 @@ class Snapshot:
         _hold("riders", np.isfinite(riders.x) & np.isfinite(riders.y), "x and y are finite")
         _hold("stops", np.isfinite(stops.x) & np.isfinite(stops.y), "x and y are finite")
         _hold("riders", riders.speed_mps > 0, "speed_mps is positive")
-        _hold("riders", (riders.load <= riders.capacity).all(axis=1), "load is within capacity")
         _hold("riders", riders.route_len <= riders.route.shape[1], "route_len fits the route")
         _hold("riders", riders.locked <= riders.route_len, "locked is within the route")
         width = np.arange(riders.route.shape[1])

@@ -324,6 +324,10 @@ def _attempt(order: Order, move: str, **fields: Any) -> Order:
 def _given_back(order: Order, move: str) -> Order:
     """The attempt ends and the order is open again, its untouched stops planned."""
     after = _attempt(order, move)
+    assert order.assignment is not None
+    who = order.assignment.rider_id
+    if move != "withdraw" and who not in order.declined_by:
+        after = replace(after, declined_by=(*order.declined_by, who))
     if order.state is OrderState.OPEN:
         return after
     stops = tuple(
@@ -370,7 +374,9 @@ def _on_ended(order: Order, move: str, attempt: str, reason: str = "") -> Order:
 
 _EVOLVE: dict[type, Callable[[Order, Any, int], Order]] = {
     e.Placed: lambda order, fact, at: fact.order,
-    e.Scheduled: lambda order, fact, at: _moved(order, "schedule"),
+    e.Scheduled: lambda order, fact, at: replace(
+        _moved(order, "schedule"), open_at_ms=fact.open_at_ms
+    ),
     e.Opened: lambda order, fact, at: _moved(order, "open"),
     e.Offered: _on_offered,
     e.Accepted: lambda order, fact, at: _attempt(

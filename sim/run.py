@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from dispatch import events as e
@@ -205,7 +205,8 @@ class _Run:
             else:
                 dropped = []
                 for order_id, offer in effect.offers:
-                    refusal = self._world.ask(order_id, offer)
+                    # The plan is older than its writing, and events are dated when they happen.
+                    refusal = self._world.ask(order_id, replace(offer, at_ms=self._queue.now_ms))
                     if refusal is not None:
                         dropped.append((order_id, refusal.code))
                 written = PlanWritten(at_ms=effect.plan.at_ms, dropped=tuple(dropped))

@@ -19,6 +19,7 @@ from api import messages as m
 from api.auth import Tokens
 from api.clock import now_ms
 from api.gateway.audience import Audience, View
+from api.gateway.cancelling import end_if_cancelled
 from api.gateway.city_map import CityMap
 from api.gateway.ingest import Ingest, Taken
 from api.gateway.marks import Watermarks
@@ -245,6 +246,7 @@ class Connection:
             try:
                 await action()
             except UNAVAILABLE as error:
+                end_if_cancelled()
                 log.warning("store_unavailable", error=str(error))
                 again = "again, in some seconds"
                 self.tell(
@@ -272,6 +274,7 @@ class Connection:
         except Conflict as error:
             code, message = "conflict", str(error)
         except UNAVAILABLE as error:
+            end_if_cancelled()
             log.warning("action_failed", order_id=effect.order_id, error=str(error))
             code, message = "unavailable", "send it again with the same action_id"
         self.tell(m.Result(action_id=effect.action_id, ok=ok, code=code, message=message))

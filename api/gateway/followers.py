@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from api.feed import follow
+from api.gateway.cancelling import end_if_cancelled
 from api.gateway.city_map import CityMap
 from api.gateway.publish import Publisher
 from api.pool import Pool
@@ -51,6 +52,7 @@ async def follow_events(
                         await _leave_pool(pool, event.rider_id)
                 position = batch[-1].position
         except UNAVAILABLE as error:
+            end_if_cancelled()
             log.warning("events_unreachable", city=city, position=position, error=str(error))
             await asyncio.sleep(RETRY_S)
 
@@ -67,6 +69,7 @@ async def _load(store: Store, city: str) -> CityState:
         try:
             return await store.load_city(city)
         except UNAVAILABLE as error:
+            end_if_cancelled()
             log.warning("city_not_loaded", city=city, error=str(error))
             await asyncio.sleep(RETRY_S)
 

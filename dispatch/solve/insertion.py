@@ -227,7 +227,8 @@ class Routes:
         routes[:, : riders.route.shape[1]] = riders.route
         ms_per_m = 1000.0 * law.detour / riders.speed_mps
         used = np.arange(riders.route.shape[1])[None, :] < riders.route_len[:, None]
-        kinds = np.where(used, stops.kind[riders.route], -1)
+        kinds = np.full(used.shape, -1)
+        kinds[used] = stops.kind[riders.route[used]]
         carried = (kinds == _DROPOFF).sum(axis=1) - (kinds == _PICKUP).sum(axis=1)
         facts = [
             stops.earliest_ms,

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import uuid
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any
 
 import asyncpg
 import pytest
+from sqlalchemy.engine import make_url
 
 from api.store import Store, migrate
+from api.store.schema import metadata
+from api.supervisor import ServerUrls
 from dispatch.commands import Accept, Offer
 from dispatch.jobs.delivery import JOB
 from dispatch.model import Order, Place, RouteStop
@@ -18,20 +23,40 @@ from dispatch.registry import OrderForm, StopForm
 NOW_MS = 1_790_000_000_000
 
 
-@pytest.fixture
-async def store(database_url: str) -> AsyncIterator[Store]:
-    await migrate(database_url)
-    opened = await Store.open(database_url)
-    yield opened
-    await opened.close()
+@pytest.fixture(scope="session")
+def migrated_url(servers: ServerUrls) -> str:
+    """One migrated database for all tests: making one takes longer than most tests do."""
+
+    async def make() -> str:
+        name = f"store_{uuid.uuid4().hex}"
+        admin = await asyncpg.connect(servers.postgres.replace("+asyncpg", "", 1))
+        await admin.execute(f"CREATE DATABASE {name}")
+        await admin.close()
+        url = make_url(servers.postgres).set(database=name).render_as_string(hide_password=False)
+        await migrate(url)
+        return url
+
+    return asyncio.run(make())
 
 
 @pytest.fixture
-async def sql(store: Store, database_url: str) -> AsyncIterator[asyncpg.Connection]:
-    """A connection of its own to the same database, to look behind the store's back."""
-    connection = await asyncpg.connect(database_url.replace("+asyncpg", "", 1))
+async def sql(migrated_url: str) -> AsyncIterator[asyncpg.Connection]:
+    """The database, empty, on a connection of its own to look behind the store's back."""
+    connection = await asyncpg.connect(migrated_url.replace("+asyncpg", "", 1))
+    tables = ", ".join(name for name in metadata.tables if name != "installation")
+    await connection.execute("SET session_replication_role = replica")  # no triggers
+    await connection.execute(f"TRUNCATE {tables} RESTART IDENTITY")
+    await connection.execute("SET session_replication_role = DEFAULT")
     yield connection
     await connection.close()
+
+
+@pytest.fixture
+async def store(migrated_url: str, sql: asyncpg.Connection) -> AsyncIterator[Store]:
+    """A store on the emptied database."""
+    opened = await Store.open(migrated_url)
+    yield opened
+    await opened.close()
 
 
 @pytest.fixture
@@ -52,9 +77,7 @@ def placed(store: Store, new_order: Callable[..., Order]) -> Callable[..., Any]:
     """Place an order and give it as it stands."""
 
     async def place(order_id: str, **changes: Any) -> Order:
-        created = await store.create_order(
-            new_order(order_id, **changes), NOW_MS, idempotency=None
-        )
+        created = await store.create_order(new_order(order_id, **changes), NOW_MS, idempotency=None)
         return created.order
 
     return place

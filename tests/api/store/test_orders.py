@@ -73,10 +73,7 @@ async def test_twenty_at_once_with_one_key_make_one_order(
     store: Store, sql: asyncpg.Connection, new_order: Callable[..., Order]
 ) -> None:
     answers = await asyncio.gather(
-        *(
-            store.create_order(new_order(f"o{n}"), NOW_MS, idempotency=key())
-            for n in range(20)
-        )
+        *(store.create_order(new_order(f"o{n}"), NOW_MS, idempotency=key()) for n in range(20))
     )
     assert sum(not a.replayed for a in answers) == 1
     assert len({a.order.id for a in answers}) == 1
@@ -181,9 +178,7 @@ async def test_of_commands_at_once_one_wins_and_the_others_see_it(
     store: Store, placed: Callable[..., Any], offer: Callable[..., c.Offer]
 ) -> None:
     order = await placed("o1")
-    outcomes = await asyncio.gather(
-        *(store.run("o1", offer(order, f"r{n}")) for n in range(15))
-    )
+    outcomes = await asyncio.gather(*(store.run("o1", offer(order, f"r{n}")) for n in range(15)))
     won = [o for o in outcomes if o.refusal is None]
     assert len(won) == 1
     codes = {o.refusal.code for o in outcomes if o.refusal}

@@ -187,9 +187,9 @@ async def world(database_url: str, redis_url: str, tmp_path: Path) -> AsyncItera
     async with AsyncExitStack() as sockets:
         world = World(settings, store, client, Tokens(SECRET), sockets)
         yield world
-        asyncio.get_running_loop().call_later(4, lambda: [t.print_stack() for t in asyncio.all_tasks()]); await world.end()
+        await world.end()
     stop.set()
-    print("TD3",flush=True); await sequencer; print("TD4",flush=True)
+    await sequencer
     await client.aclose()
     await store.close()
 
