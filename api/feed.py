@@ -18,7 +18,7 @@ from api.codec import decode_event, encode_event
 from api.store import Positioned, Store
 
 BATCH_MAX = 500
-BLOCK_MS = 500
+BLOCK_MS = 250
 READ_LIMIT_S = 2.0
 # While Redis is away the store is asked this often, and Redis tried again this often.
 DOWN_POLL_S = 0.2
@@ -61,9 +61,9 @@ async def follow(
 ) -> AsyncIterator[list[Positioned]]:
     """The city's events after the position `after`, in order, none skipped and none twice.
 
-    Ends when `stop` is set, half a second later at most. Goes on without Redis, and raises what
-    the store raises when PostgreSQL is away too; then follow again from the last position. One
-    connection of `redis`, which must give bytes, is taken at a time.
+    Ends when `stop` is set, a quarter of a second later at most. Goes on without Redis, and
+    raises what the store raises when PostgreSQL is away too: then follow again from the last
+    position. Takes one connection of `redis`, which must give bytes.
     """
     stream = _Stream(store, redis, city)
     last, checked_s = after, 0.0
@@ -91,7 +91,7 @@ async def follow(
             last = missed[-1].position
             yield missed
         elif entries is None or entries:
-            await _sleep(stop, DOWN_POLL_S)
+            await pause(stop, DOWN_POLL_S)
 
 
 def _unbroken(entries: list[Positioned]) -> list[Positioned]:
@@ -102,9 +102,11 @@ def _unbroken(entries: list[Positioned]) -> list[Positioned]:
     return entries
 
 
-async def _sleep(stop: asyncio.Event, seconds: float) -> None:
+async def pause(stop: asyncio.Event, seconds: float) -> None:
+    """Wait `seconds`, or until `stop` is set."""
     try:
-        await asyncio.wait_for(stop.wait(), seconds)
+        async with asyncio.timeout(seconds):
+            await stop.wait()
     except TimeoutError:
         return
 

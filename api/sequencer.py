@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from api.clock import monotonic_s, now_ms
-from api.feed import stream_key, to_fields
+from api.feed import pause, stream_key, to_fields
 from api.store import UNAVAILABLE, Positioned, Sequencing, Store
 
 BATCH_MAX = 500
@@ -50,14 +50,14 @@ async def run_sequencer(store: Store, redis_url: str, stop: asyncio.Event) -> No
                     await session.close()
             except UNAVAILABLE as error:
                 _log.warning("PostgreSQL is away, trying again: %s", error)
-                await _sleep(stop, RETRY_S)
+                await pause(stop, RETRY_S)
     finally:
         await redis.aclose()
 
 
 async def _sequence(session: Sequencing, publisher: Publisher, stop: asyncio.Event) -> None:
     while not await session.lock():
-        await _sleep(stop, STANDBY_S)
+        await pause(stop, STANDBY_S)
         if stop.is_set():
             return
     _log.info("this process gives the positions")
@@ -71,13 +71,6 @@ async def _sequence(session: Sequencing, publisher: Publisher, stop: asyncio.Eve
             forget_at_s = monotonic_s() + FORGET_EVERY_S
         if len(placed) < BATCH_MAX:
             await session.wait(POLL_S)
-
-
-async def _sleep(stop: asyncio.Event, seconds: float) -> None:
-    try:
-        await asyncio.wait_for(stop.wait(), seconds)
-    except TimeoutError:
-        return
 
 
 class Publisher:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, IntEnum
 from typing import Any
 
 import msgspec
@@ -25,14 +25,22 @@ from geo.datum import System, to_wgs84
 ACK_EVERY_MS = 1000
 FUTURE_MAX_MS = 60_000
 AGE_MAX_MS = 24 * 3_600_000
+# RFC 6455, 5.5: a close frame holds 125 bytes, two of them the code.
+REASON_BYTES_MAX = 123
 
-GOING_AWAY = 1001
-TOO_LARGE = 1009
-BAD_FRAME = 4400
-UNAUTHORISED = 4401
-FORBIDDEN = 4403
-RESUME = 4408
-SUPERSEDED = 4409
+
+class CloseCode(IntEnum):
+    """Why the server closes; the numbers from 4400 on are ours."""
+
+    GOING_AWAY = 1001
+    TOO_LARGE = 1009
+    INTERNAL_ERROR = 1011
+    BAD_FRAME = 4400
+    UNAUTHORISED = 4401
+    FORBIDDEN = 4403
+    RESUME = 4408
+    SUPERSEDED = 4409
+
 
 # --- effects ----------------------------------------------------------------------------------
 
@@ -157,16 +165,18 @@ class Session:
         if self._state is _State.CLOSED:
             return []
         if len(frame) > m.FRAME_BYTES_MAX:
-            return self._close(TOO_LARGE, f"a frame has at most {m.FRAME_BYTES_MAX} bytes")
+            return self._close(
+                CloseCode.TOO_LARGE, f"a frame has at most {m.FRAME_BYTES_MAX} bytes"
+            )
         if isinstance(frame, str) is not self._codec.text:
             kind = "text" if self._codec.text else "binary"
-            return self._close(BAD_FRAME, f"{self._codec.subprotocol} has {kind} frames")
+            return self._close(CloseCode.BAD_FRAME, f"{self._codec.subprotocol} has {kind} frames")
         try:
             asked = self._codec.decode(frame)
         except msgspec.ValidationError as error:
             return self._explained(str(error), frame)
         except (msgspec.DecodeError, UnicodeError, RecursionError):
-            return self._close(BAD_FRAME, f"the frame is not {self._codec.subprotocol}")
+            return self._close(CloseCode.BAD_FRAME, f"the frame is not {self._codec.subprotocol}")
         if self._state is not _State.OPEN:
             return self._hello(asked)
         assert self.claims is not None
@@ -200,7 +210,7 @@ class Session:
 
     def refuse(self, why: str) -> list[Effect]:
         """There is no good token, or no hello came in time."""
-        return self._close(UNAUTHORISED, why)
+        return self._close(CloseCode.UNAUTHORISED, why)
 
     def end(self, code: int, reason: str, now_ms: int) -> list[Effect]:
         """The server ends the session; a stored fix that is not acknowledged yet is, first."""
@@ -314,17 +324,18 @@ class Session:
         if self._state is _State.CLOSED:
             return []
         self._state = _State.CLOSED
-        return [Close(code, reason)]
+        short = reason.encode()[:REASON_BYTES_MAX].decode(errors="ignore")
+        return [Close(code, short)]
 
     def _forbidden(self, field: str, value: str, expected: str) -> list[Effect]:
         error = _wrong(field, value, expected, "forbidden")
-        return [Send(error), *self._close(FORBIDDEN, error.message[:100])]
+        return [Send(error), *self._close(CloseCode.FORBIDDEN, error.message)]
 
     def _explained(self, why: str, frame: str | bytes) -> list[Effect]:
         try:
             whole = self._codec.decode_any(frame)
         except (msgspec.DecodeError, UnicodeError, RecursionError):
-            return self._close(BAD_FRAME, f"the frame is not {self._codec.subprotocol}")
+            return self._close(CloseCode.BAD_FRAME, f"the frame is not {self._codec.subprotocol}")
         if self._state is not _State.OPEN and _at(whole, "type") != "hello":
             return self.refuse("the first frame must be hello")
         return [Send(_explain(why, whole))]

@@ -39,7 +39,7 @@ STREAM_PORT = 8081
 
 # A city's name stands in the keys of Redis between braces.
 _CITY = re.compile(r"(?P<name>[a-z0-9][a-z0-9_-]{0,31}):(?P<lat>[^,]+),(?P<lon>[^,]+)")
-_POSTGRES_SCHEMES = ("postgres", "postgresql", "postgresql+asyncpg")
+_POSTGRES_SCHEMES = ("postgresql", "postgres", "postgresql+asyncpg")
 _REDIS_SCHEMES = ("redis", "rediss", "unix")
 
 
@@ -97,7 +97,8 @@ def _url(environ: Mapping[str, str], name: str, schemes: tuple[str, ...]) -> str
         scheme = ""
     if scheme not in schemes:
         # What follows the scheme may hold a password.
-        raise InvalidValue(name, f"{scheme or url.partition(':')[0]}:...", expected)
+        shown = f"{scheme}:..." if scheme else "an address without a scheme"
+        raise InvalidValue(name, shown, expected)
     return url
 
 

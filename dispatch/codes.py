@@ -7,7 +7,7 @@ order has ended. The lists are those of the public courier APIs (WeChat's 101 to
 from __future__ import annotations
 
 from dispatch.lifecycle import ORDER
-from dispatch.model import Order, OrderState, StopKind, StopState
+from dispatch.model import Order, OrderState, StopState
 
 O = OrderState  # noqa: E741
 
@@ -52,7 +52,7 @@ def stage_of(order: Order) -> str:
         return "returning"
     if first.state is StopState.ARRIVED:
         return "at_pickup"
-    if first.kind is StopKind.PICKUP and first.state is StopState.DONE:
+    if first.state is StopState.DONE:
         moving = any(s.state in (StopState.HEADING, StopState.ARRIVED) for s in order.stops[1:])
         return "to_door" if moving else "picked_up"
     return "assigned"

@@ -15,14 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from dispatch.lifecycle import STOP
-from dispatch.model import Order, Rider, Stop, StopKind, StopState
+from dispatch.model import LOAD_DIMENSIONS, Order, Rider, Stop, StopKind, StopState
 from dispatch.snapshot import DROPOFF, NEVER, PICKUP, VISIT, Orders, Riders, Snapshot, Stops
 from geo.cells import cell_of
 from geo.distance import Plane
 from geo.errors import InvalidValue
 from geo.travel import TravelLaw
 
-LOAD_DIMENSIONS = 3
 RECENT_PICKUPS = 60
 # Values of the working column `locked`.
 FREE, AT_STOP, DRIVING = 0, 1, 2
@@ -94,8 +93,9 @@ class Columns:
         self.riders = Table(
             x=(f8, 0.0, ()), y=(f8, 0.0, ()), cell=(i8, 0, ()), free_ms=(i8, 0, ()),
             shift_end_ms=(i8, 0, ()), speed_mps=(f8, 1.0, ()), capacity=(i4, 0, dims),
-            load=(i4, 0, dims), skills=(i8, 0, ()), fix_ms=(i8, 0, ()), route=(i4, -1, (route_stops_max,)),
-            route_len=(i4, 0, ()), locked=(i4, 0, ()), open=(np.bool_, False, ()),
+            load=(i4, 0, dims), skills=(i8, 0, ()), fix_ms=(i8, 0, ()),
+            route=(i4, -1, (route_stops_max,)), route_len=(i4, 0, ()), locked=(i4, 0, ()),
+            open=(np.bool_, False, ()),
         )  # fmt: skip
         self.order_ids: list[str] = []
         self.rider_ids: list[str] = []
@@ -231,13 +231,16 @@ class Columns:
         free = self.riders.copy("free_ms").astype(np.int64)
         driving = self.riders["locked"][: self.riders.size] == DRIVING
         free = np.where(driving, np.minimum(free, at_ms), np.maximum(free, at_ms))
-        free.flags.writeable = False
         riders = {
             f.name: self.riders.copy(f.name)
             for f in fields(Riders)
             if f.name not in ("id", "free_ms", "locked")
         }
         locked = np.minimum(self.riders["locked"][: self.riders.size], 1).astype(np.int32)
+        turned_down = np.array(sorted(declined), np.int32).reshape(-1, 2)
+        recent = np.array(self.recent, np.float64).reshape(-1, 2)
+        for column in (free, locked, turned_down, recent):
+            column.flags.writeable = False
         return Snapshot(
             at_ms=at_ms,
             law=self.law,
@@ -247,8 +250,8 @@ class Columns:
                 **{f.name: self.orders.copy(f.name) for f in fields(Orders) if f.name != "id"},
             ),
             riders=Riders(id=tuple(self.rider_ids), free_ms=free, locked=locked, **riders),
-            declined=np.array(sorted(declined), np.int32).reshape(-1, 2),
-            recent=np.array(self.recent, np.float64).reshape(-1, 2),
+            declined=turned_down,
+            recent=recent,
         )
 
     def _bits(self, skills: tuple[str, ...]) -> int:

@@ -232,10 +232,10 @@ class Dispatcher:
         for order in orders:
             self._adopt_rest(row, order)
             self._load_done_stops(row, order)
-        self._stand_first(row, orders)
-        moments = [a.accepted_at_ms or 0 for a in attempts]
-        moments += [s.arrived_at_ms or 0 for o in orders for s in o.stops]
-        moments += [(s.done_at_ms or 0) + s.leave_ms for o in orders for s in o.stops if s.done_at_ms]
+        self._reported_first(row, orders, last.offered_at_ms)
+        stops = [s for o in orders for s in o.stops]
+        moments = [max(s.headed_at_ms or 0, s.arrived_at_ms or 0) for s in stops]
+        moments += [s.done_at_ms + s.leave_ms for s in stops if s.done_at_ms is not None]
         self.columns.riders["free_ms"][row] = max(moments)
         self._pending[rider_id] = sum(a.state is AssignmentState.OFFERED for a in attempts)
         self._relock(rider_id)
@@ -251,15 +251,20 @@ class Dispatcher:
         rest = [s for s in rest if s not in route]
         self.columns.set_route(row, rest + route if order.returning else route + rest)
 
-    def _stand_first(self, row: int, orders: list[Order]) -> None:
-        """Where the rider has arrived comes first, the latest arrival before all."""
-        standing = [
-            (s.arrived_at_ms or 0, self.columns.stop_row(o.id, i))
-            for o in orders
-            for i, s in enumerate(o.stops)
-            if s.state is StopState.ARRIVED
-        ]
-        first = [at for _, at in sorted(standing, reverse=True)]
+    def _reported_first(self, row: int, orders: list[Order], told_ms: int) -> None:
+        """What the rider has done since he was told his route: his latest report comes first."""
+        reports: list[tuple[int, int]] = []
+        for order in orders:
+            failed_ms = max((s.done_at_ms or 0 for s in order.stops), default=0)
+            for i, stop in enumerate(order.stops):
+                at = self.columns.stop_row(order.id, i)
+                if stop.state is StopState.ARRIVED:
+                    reports.append((stop.arrived_at_ms or 0, at))
+                elif stop.state is StopState.HEADING and (stop.headed_at_ms or 0) > told_ms:
+                    reports.append((stop.headed_at_ms or 0, at))
+                elif stop.state is StopState.PLANNED and order.returning and failed_ms > told_ms:
+                    reports.append((failed_ms, at))
+        first = [at for _, at in sorted(reports, reverse=True)]
         rest = [s for s in self.columns.route(row) if s not in first]
         self.columns.set_route(row, first + rest)
 

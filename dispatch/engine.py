@@ -61,7 +61,8 @@ def decide(snapshot: Snapshot, policy: Policy, solver: str = MATCHING) -> Plan:
         pairs = Pairs(*(column[left] for column in _columns(pairs)))
 
     offers = _offers(snapshot, policy, routes, given)
-    waits = _waits(snapshot, waiting, riders, given, feasible, {o.order_id for o in offers})
+    on_shift = eligible_riders(snapshot, snapshot.riders.route.shape[1] + 1)
+    waits = _waits(snapshot, waiting, on_shift, given, feasible, {o.order_id for o in offers})
     return Plan(
         at_ms=snapshot.at_ms,
         solver=solver,

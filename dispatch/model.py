@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+LOAD_DIMENSIONS = 3  # a load or capacity has at most so many numbers
+
 
 class OrderState(StrEnum):
     QUOTED = "quoted"
@@ -87,6 +89,7 @@ class Stop:
     leave_ms: int = 0
     load: tuple[int, ...] = (0,)
     state: StopState = StopState.PLANNED
+    headed_at_ms: int | None = None
     arrived_at_ms: int | None = None
     done_at_ms: int | None = None
 
@@ -118,7 +121,7 @@ class Order:
 
     `promise_to_ms` is the end of the window told to the customer, fixed when the order was placed.
     A scheduled order opens at `open_at_ms`. `attempts` counts the assignments so far; `assignment`
-    is the live one; `declined_by` names the riders who declined, let an offer run out or dropped out.
+    is the live one; `declined_by` are the riders who declined, did not answer or dropped out.
     """
 
     id: str

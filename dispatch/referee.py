@@ -47,7 +47,7 @@ def _broken(snapshot: Snapshot, plan: Plan, policy: Policy) -> Iterator[str]:
             yield f"rider {name}: {problem}"
 
 
-def _route_broken(
+def _route_broken(  # noqa: C901 - a list of rules, one after the other
     snapshot: Snapshot,
     policy: Policy,
     rider: int,
@@ -72,6 +72,10 @@ def _route_broken(
         yield f"{len(route)} stops, {policy.route_stops_max} are allowed"
     if len(set(route)) != len(route):
         yield "a stop stands twice in the route"
+    for order in sorted({int(snapshot.stops.order[s]) for s in route}):
+        own = [s for s in route if snapshot.stops.order[s] == order]
+        if own != sorted(own):
+            yield f"the stops of order {orders.id[order]} stand in another order"
     before = riders.route[rider, : riders.route_len[rider]].tolist()
     if [s for s in route if s in set(before)] != before:
         yield "stops of the route were lost or put in another order"

@@ -116,7 +116,10 @@ class Snapshot:
         _hold("stops", np.isfinite(stops.x) & np.isfinite(stops.y), "x and y are finite")
         _hold("riders", riders.speed_mps > 0, "speed_mps is positive")
         _hold("riders", riders.route_len <= riders.route.shape[1], "route_len fits the route")
-        _hold("riders", riders.locked <= riders.route_len, "locked is within the route")
+        locked = (riders.locked >= 0) & (riders.locked <= riders.route_len)
+        _hold("riders", locked, "locked is within the route")
+        known = (stops.order >= 0) & (stops.order < len(orders.id))
+        _hold("stops", known, "order names an order row")
         width = np.arange(riders.route.shape[1])
         used = width[None, :] < riders.route_len[:, None]
         inside = (riders.route >= 0) & (riders.route < len(stops.x))
@@ -127,14 +130,13 @@ class Snapshot:
         waiting = np.flatnonzero(orders.waiting)
         count = orders.stop_count[waiting]
         _hold("orders", (count >= 1) & (count <= 2), "a waiting order has 1 or 2 stops", waiting)
-        last = orders.first_stop[waiting] + count
-        in_table = (orders.first_stop[waiting] >= 0) & (last <= len(stops.x))
-        _hold("orders", in_table, "first_stop and stop_count name stop rows", waiting)
-        own = stops.order[orders.first_stop[waiting]] == waiting
-        _hold("orders", own, "its stops belong to it", waiting)
-        if len(seen):
-            free = seen[orders.first_stop[waiting]] == 0
-            _hold("orders", free, "a waiting order is on no route", waiting)
+        after = orders.first_stop + orders.stop_count
+        in_table = (orders.first_stop >= 0) & (after <= len(stops.x)) | (orders.stop_count == 0)
+        _hold("orders", in_table, "first_stop and stop_count name stop rows")
+        for stop in (orders.first_stop[waiting], after[waiting] - 1):
+            _hold("orders", stops.order[stop] == waiting, "its stops belong to it", waiting)
+            if len(seen):
+                _hold("orders", seen[stop] == 0, "a waiting order is on no route", waiting)
 
 
 def _hold(table: str, true: Any, rule: str, rows: npt.NDArray[np.int_] | None = None) -> None:

@@ -15,6 +15,7 @@ from dispatch import commands as c
 from dispatch import events as e
 from dispatch.lifecycle import ASSIGNMENT, ORDER, STOP
 from dispatch.model import (
+    LOAD_DIMENSIONS,
     Assignment,
     AssignmentState,
     Order,
@@ -331,7 +332,7 @@ def _given_back(order: Order, move: str) -> Order:
     if order.state is OrderState.OPEN:
         return after
     stops = tuple(
-        replace(s, state=STOP.move(s.state, "release"), arrived_at_ms=None)
+        replace(s, state=STOP.move(s.state, "release"), headed_at_ms=None, arrived_at_ms=None)
         if STOP.can(s.state, "release")
         else s
         for s in order.stops
@@ -360,7 +361,7 @@ def _on_offered(order: Order, fact: e.Offered, at_ms: int) -> Order:
 
 
 def _on_heading(order: Order, fact: e.Heading, at_ms: int) -> Order:
-    headed = _stop(order, fact.stop, "head")
+    headed = _stop(order, fact.stop, "head", headed_at_ms=at_ms)
     if order.state is OrderState.ASSIGNED:
         headed = _attempt(_moved(headed, "start"), "start")
     return headed
@@ -417,6 +418,10 @@ def apply_rider(
             return Refusal("already_on_shift", f"rider {rider.id} is on shift")
         if command.shift_end_ms <= command.at_ms:
             return Refusal("shift_over", f"the shift ended at {command.shift_end_ms}")
+        if len(rider.capacity) > LOAD_DIMENSIONS:
+            return Refusal(
+                "capacity", f"{len(rider.capacity)} dimensions, {LOAD_DIMENSIONS} are known"
+            )
         started = replace(
             rider,
             state=RiderState.ON,

@@ -11,7 +11,16 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from dispatch import events as e
-from dispatch.dispatcher import Ask, Decide, Decided, Dispatcher, Effect, Known, PlanWritten
+from dispatch.dispatcher import (
+    Ask,
+    Decide,
+    Decided,
+    Dispatcher,
+    Effect,
+    Known,
+    PlanWritten,
+    WritePlan,
+)
 from dispatch.engine import decide
 from dispatch.plan import Plan
 from dispatch.referee import check_plan
@@ -117,12 +126,13 @@ class _Run:
     def to_the_end(self) -> Outcome:
         scenario, queue, world = self._scenario, self._queue, self._world
         last_ms = scenario.start_ms + scenario.horizon_s * 1000
+        end_ms = scenario.start_ms
         world.start()
         self._await_customer(0)
         while world.placed < len(self._demand) or world.live:
             due_ms = self._next()
             if due_ms is None or due_ms > last_ms:
-                queue_end = last_ms
+                end_ms = last_ms
                 break
             if queue.next_at() == due_ms:
                 queue.pop()(due_ms)
@@ -130,8 +140,8 @@ class _Run:
                 queue.advance(due_ms)
                 self._tick(due_ms)
             self._carry_out(self._dispatcher.outbox())
-            queue_end = due_ms
-        return self._outcome(queue_end)
+            end_ms = due_ms
+        return self._outcome(end_ms)
 
     def _next(self) -> int | None:
         """When something is due next; what waits in the queue comes before a tick."""
@@ -203,14 +213,17 @@ class _Run:
             elif isinstance(effect, Ask):
                 self._world.ask(effect.order_id, effect.command)
             else:
-                dropped = []
-                for order_id, offer in effect.offers:
-                    # The plan is older than its writing, and events are dated when they happen.
-                    refusal = self._world.ask(order_id, replace(offer, at_ms=self._queue.now_ms))
-                    if refusal is not None:
-                        dropped.append((order_id, refusal.code))
-                written = PlanWritten(at_ms=effect.plan.at_ms, dropped=tuple(dropped))
-                self._dispatcher.receive(written)
+                at_ms = self._queue.now_ms + self._scenario.write_ms
+                self._queue.schedule(at_ms, partial(self._write, effect), _PLANS)
+
+    def _write(self, effect: WritePlan, now_ms: int) -> None:
+        dropped = []
+        for order_id, offer in effect.offers:
+            # The plan is older than its writing, and events are dated when they happen.
+            refusal = self._world.ask(order_id, replace(offer, at_ms=now_ms))
+            if refusal is not None:
+                dropped.append((order_id, refusal.code))
+        self._dispatcher.receive(PlanWritten(at_ms=effect.plan.at_ms, dropped=tuple(dropped)))
 
     def _decided(self, plan: Plan, now_ms: int) -> None:
         self._dispatcher.receive(Decided(plan=plan))

@@ -233,7 +233,8 @@ class Scenario:
     """A simulated city from `start_ms` on: orders come for `duration_s`, then it runs dry.
 
     The run ends when every order has ended, `horizon_s` after the start at the latest. `jobs` is
-    the share of orders by job type. A plan is written `decide_ms` after the round's snapshot.
+    the share of orders by job type. A round has its plan `decide_ms` after its snapshot, and the
+    plan stands in the store `write_ms` later; what moved meanwhile is dropped.
     """
 
     __pydantic_config__ = _FORBID
@@ -250,7 +251,8 @@ class Scenario:
     customers: CustomerKnobs = field(default_factory=CustomerKnobs)
     travel: TravelKnobs = field(default_factory=TravelKnobs)
     policy: Policy = field(default_factory=Policy)
-    decide_ms: int = 200
+    decide_ms: int = 150
+    write_ms: int = 50
 
     def __post_init__(self) -> None:
         _need(bool(self.name), "name", self.name, "a name")
@@ -258,7 +260,9 @@ class Scenario:
         _need(1 <= self.duration_s <= 7 * 86_400, "duration_s", self.duration_s, "1 to 604800")
         horizon = f"duration_s ({self.duration_s}) or more"
         _need(self.horizon_s >= self.duration_s, "horizon_s", self.horizon_s, horizon)
-        _need(0 <= self.decide_ms <= 60_000, "decide_ms", self.decide_ms, "0 to 60000")
+        for name in ("decide_ms", "write_ms"):
+            value = getattr(self, name)
+            _need(0 <= value <= 60_000, name, value, "0 to 60000")
         _need(bool(self.jobs), "jobs", self.jobs, "at least one job type")
         for name, share in self.jobs.items():
             _need(0 < share <= 1, f"jobs.{name}", share, "a share above 0, at most 1")

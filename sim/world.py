@@ -17,6 +17,7 @@ from dispatch.lifecycle import ORDER, STOP
 from dispatch.model import AssignmentState, Order, OrderState, Party, Rider, RouteStop, StopState
 from dispatch.registry import job_type
 from dispatch.transitions import Refusal, apply, apply_rider, evolve, evolve_rider
+from geo.motion import Path
 from geo.travel import TravelLaw
 from sim.behaviour import (
     Action,
@@ -43,7 +44,10 @@ Wake = Callable[[int, int], None]
 
 @dataclass(slots=True)
 class _Seat:
-    """A rider's record and mind, and what he has accepted: orders, and the stops still to serve."""
+    """A rider's record and mind, and what he has accepted: orders, and the stops still to serve.
+
+    `woken_ms` is when the driver was last asked to come back, `path` what the fleet follows.
+    """
 
     member: Member
     rider: Rider
@@ -51,6 +55,7 @@ class _Seat:
     held: set[str] = field(default_factory=set)
     route: list[RouteStop] = field(default_factory=list)
     woken_ms: int | None = None
+    path: Path | None = None
 
 
 @dataclass(slots=True)
@@ -296,7 +301,9 @@ class World:
     def _follow(self, row: int) -> None:
         """Takes over the rider's path, and asks to be woken when he next has something to do."""
         seat = self._seats[row]
-        self._fleet.follow(row, seat.mind.path)
+        if seat.mind.path is not seat.path:
+            seat.path = seat.mind.path
+            self._fleet.follow(row, seat.path)
         due_ms = seat.mind.wake_at()
         if due_ms is not None and due_ms != seat.woken_ms:
             self._wake(row, due_ms)

@@ -63,7 +63,9 @@ async function sums() {
   ].sort();
   const lines = [];
   for (const file of files) {
-    const sum = createHash("sha256").update(await readFile(file)).digest("hex");
+    const sum = createHash("sha256")
+      .update(await readFile(file))
+      .digest("hex");
     lines.push(`${sum}  ${file}\n`);
   }
   return lines.join("");

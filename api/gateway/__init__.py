@@ -2,15 +2,14 @@
 
 | module | holds |
 |---|---|
-| `server`, `run` | the process: sockets, tasks, the way out |
+| `server` | the process: sockets, tasks, the way out |
 | `connection`, `outbox` | one client: effects of his session, what waits for him |
 | `ingest`, `marks` | fixes to the journal and the pool, acknowledgements |
-| `mirror`, `followers` | what the gateway knows of its city, and from where |
+| `mirror`, `followers`, `cancelling` | what the gateway knows of its city, and from where |
 | `audience` | who listens to what |
 | `publish`, `city_map`, `views` | what riders and customers, and what operators are told |
 """
 
-from api.gateway.run import run_gateway
 from api.gateway.server import serve_gateway
 
-__all__ = ["run_gateway", "serve_gateway"]
+__all__ = ["serve_gateway"]

@@ -26,10 +26,9 @@ from api.gateway.marks import Watermarks
 from api.gateway.outbox import Outbox
 from api.gateway.publish import Publisher
 from api.session import (
-    RESUME,
-    SUPERSEDED,
     Authenticate,
     Close,
+    CloseCode,
     Effect,
     Run,
     Send,
@@ -98,6 +97,7 @@ class Connection:
         try:
             # Goes on reading while it closes: a peer with full buffers would never answer a close.
             async for frame in self._socket:
+                await self._outbox.room()
                 if not self._deaf:
                     await self._carry_out(self.session.receive(frame, now_ms()))
         except ConnectionClosed:
@@ -111,6 +111,7 @@ class Connection:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            audience.leave(self)  # an action that ended late may have brought it in again
             self.gone.set()
 
     # --- to the client ------------------------------------------------------------------------
@@ -128,9 +129,10 @@ class Connection:
         """Queue an encoded event. A client who has too many waiting is closed and has to resume."""
         if self._closing is None and not self._outbox.event(frame):
             log.warning("client_too_slow", session=self.session.id, rider_id=self.rider_id)
-            self.session.end(RESUME, "", now_ms())
-            close = Close(RESUME, "resume: too many messages were waiting")
+            self.session.end(CloseCode.RESUME, "", now_ms())
+            close = Close(CloseCode.RESUME, "resume: too many messages were waiting")
             self._closing = asyncio.create_task(self._shut(close))
+            self._outbox.close()
 
     def push_latest(self, key: str, frame: bytes) -> None:
         """Queue an encoded value, in place of the one of its key that still waits."""
@@ -222,7 +224,7 @@ class Connection:
         self._mark, self.rider_id = mark, claims.sub
         before = self._parts.audience.seat_rider(claims.sub, self)
         if before is not None:
-            before.end(SUPERSEDED, "this rider has connected again")
+            before.end(CloseCode.SUPERSEDED, "this rider has connected again")
         self._act(lambda: self._parts.publisher.greet(self, claims.sub))
 
     def _act(self, action: Callable[[], Awaitable[None]], action_id: str | None = None) -> None:
@@ -248,16 +250,22 @@ class Connection:
             except UNAVAILABLE as error:
                 end_if_cancelled()
                 log.warning("store_unavailable", error=str(error))
-                again = "again, in some seconds"
-                self.tell(
-                    m.Error(
-                        code="unavailable",
-                        field="type",
-                        value=None,
-                        expected=again,
-                        message="orders cannot be read now",
-                    )
-                )
+                self._unavailable()
+            except Exception:
+                log.exception("action_broken", session=self.session.id)
+                self.end(CloseCode.INTERNAL_ERROR, "the server failed; connect again")
+                return
+
+    def _unavailable(self) -> None:
+        self.tell(
+            m.Error(
+                code="unavailable",
+                field="type",
+                value=None,
+                expected="the same again, in some seconds",
+                message="orders cannot be read now",
+            )
+        )
 
     async def _run(self, effect: Run) -> None:
         ok, code, message = False, "", ""

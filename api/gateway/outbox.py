@@ -19,7 +19,8 @@ class Outbox:
         self._events: deque[bytes] = deque()
         self._latest: dict[str, bytes] = {}
         self._events_max = events_max
-        self._some = asyncio.Event()
+        self._some, self._room = asyncio.Event(), asyncio.Event()
+        self._room.set()
         self._closed = False
 
     def event(self, frame: bytes) -> bool:
@@ -28,7 +29,17 @@ class Outbox:
             return False
         self._events.append(frame)
         self._some.set()
+        if len(self._events) * 2 >= self._events_max:
+            self._room.clear()
         return True
+
+    async def room(self) -> None:
+        """Wait while half of the room for events is taken, or until the outbox is closed.
+
+        Who asks this before he reads on does not drown a client in answers to his own frames.
+        """
+        if not self._closed:
+            await self._room.wait()
 
     def latest(self, key: str, frame: bytes) -> None:
         """Send this instead of the value of the same key that still waits."""
@@ -47,12 +58,16 @@ class Outbox:
         """What is queued leaves, then `get` gives None."""
         self._closed = True
         self._some.set()
+        self._room.set()
 
     async def get(self) -> bytes | None:
         """The next frame to send; None once closed and empty. One task may wait."""
         while True:
             if self._events:
-                return self._events.popleft()
+                frame = self._events.popleft()
+                if len(self._events) * 2 < self._events_max:
+                    self._room.set()
+                return frame
             if self._latest:
                 return self._latest.pop(next(iter(self._latest)))
             if self._closed:

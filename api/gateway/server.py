@@ -34,7 +34,7 @@ from api.gateway.publish import Publisher
 from api.messages import CODECS, FRAME_BYTES_MAX, JSON
 from api.pool import Pool
 from api.segments import SegmentWriter
-from api.session import GOING_AWAY, Session
+from api.session import CloseCode, Session
 from api.settings import Settings
 from api.store import Store
 
@@ -158,7 +158,7 @@ async def _leave(server: Server, audience: Audience, ingest: Ingest) -> None:
         connection.deafen()
     await ingest.finish()
     for connection in connections:
-        connection.end(GOING_AWAY, "the server is going away")
+        connection.end(CloseCode.GOING_AWAY, "the server is going away")
     if not connections:
         return
     gone = [asyncio.ensure_future(connection.gone.wait()) for connection in connections]

@@ -92,7 +92,9 @@ class Sequencing:
     async def wait(self, timeout_s: float) -> None:
         """Until somebody has written to the outbox, `timeout_s` at most."""
         try:
-            await asyncio.wait_for(self._woken.wait(), timeout_s)
+            # Not `wait_for`: Python 3.11's loses a cancellation that comes with the wake-up.
+            async with asyncio.timeout(timeout_s):
+                await self._woken.wait()
         except TimeoutError:
             return
         finally:

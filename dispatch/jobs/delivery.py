@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dispatch.model import Order, Stop, StopKind
+from dispatch.model import LOAD_DIMENSIONS, Order, Stop, StopKind
 from dispatch.registry import OrderForm, Quote
+from geo.datum import check_lat_lon
 from geo.distance import haversine_m
 from geo.errors import InvalidValue
 
@@ -34,20 +35,24 @@ class Delivery:
     def quote(self, form: OrderForm, at_ms: int) -> Quote:
         """Lines in fen by distance and load; the promise from distance and the ready time.
 
-        Raises InvalidValue for a form without exactly a pickup and a dropoff, too long a way, a
-        window in the past or a load that is not positive.
+        Raises InvalidValue for a form without exactly a pickup and a dropoff, a place that is no
+        point, too long a way, a window in the past or empty, or a load that is not positive.
         """
         if len(form.stops) != 2:
             raise InvalidValue("stops", len(form.stops), "2: where from and where to")
         for i, stop in enumerate(form.stops):
-            if stop.latest_ms is not None and stop.latest_ms <= at_ms:
-                raise InvalidValue(f"stops[{i}].latest_ms", stop.latest_ms, f"later than {at_ms}")
+            check_lat_lon(stop.place.lat, stop.place.lon, f"stops[{i}].place")
+            ready = max(at_ms, *(s.earliest_ms or at_ms for s in form.stops[: i + 1]))
+            if stop.latest_ms is not None and stop.latest_ms <= ready:
+                raise InvalidValue(f"stops[{i}].latest_ms", stop.latest_ms, f"later than {ready}")
             if stop.earliest_ms is not None and stop.earliest_ms < at_ms - MINUTE_MS:
                 raise InvalidValue(
                     f"stops[{i}].earliest_ms", stop.earliest_ms, f"not before {at_ms}"
                 )
         if not form.load or any(n < 1 for n in form.load):
             raise InvalidValue("load", form.load, "at least one item")
+        if len(form.load) > LOAD_DIMENSIONS:
+            raise InvalidValue("load", form.load, f"at most {LOAD_DIMENSIONS} numbers")
         origin, door = form.stops[0].place, form.stops[1].place
         way_m = self.detour * float(haversine_m(origin.lat, origin.lon, door.lat, door.lon))
         if way_m > self.distance_max_m:

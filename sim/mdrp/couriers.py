@@ -37,8 +37,8 @@ Due = Callable[[int], None]
 
 @dataclass(slots=True)
 class _Courier:
-    """`busy` from the departure to the end of the service that follows; `came_ms` while he waits
-    at a restaurant; `served` counts what he holds by order id."""
+    """He is `at` a place, "0" where his shift began; `busy` from a departure to the end of the
+    service that follows; `held` are his orders until they are dropped off."""
 
     row: MdrpCourier
     rider: Rider
@@ -46,7 +46,6 @@ class _Courier:
     route: list[RouteStop] = field(default_factory=list)
     held: set[str] = field(default_factory=set)
     busy: bool = False
-    came_ms: int = 0
 
 
 class Couriers:
@@ -64,7 +63,6 @@ class Couriers:
         self._orders: dict[str, Order] = {}
         self._couriers = {row.id: self._courier(row) for row in instance.couriers}
         self._bundles: list[Bundle] = []
-        self._picked_ms: dict[str, int] = {}
         self._deliveries: dict[str, Delivery] = {}
         self._moves: list[Move] = []
         self._last_off_ms = max(at_ms(row.off_min) for row in instance.couriers)
@@ -202,7 +200,7 @@ class Couriers:
         self._queue.schedule(now_ms + ride_ms, partial(self._arrive, courier, there), ACT)
 
     def _arrive(self, courier: _Courier, there: Spot, now_ms: int) -> None:
-        courier.at, courier.came_ms = there, now_ms
+        courier.at = there
         first = courier.route[0]
         self._report(c.Arrive, first, courier, now_ms)
         act = self._pick_up if first.stop == 0 else self._drop_off
@@ -215,17 +213,10 @@ class Couriers:
         if ready_ms > now_ms:
             self._queue.schedule(ready_ms, partial(self._pick_up, courier), ACT)
             return
-        told = [self._orders[stop.order_id].assignment for stop in bundle]
-        self._bundles.append(
-            Bundle(
-                courier=courier.row.id,
-                told_ms=max(a.offered_at_ms for a in told if a is not None) - MIDNIGHT_MS,
-                pickup_ms=now_ms - MIDNIGHT_MS,
-                orders=tuple(stop.order_id for stop in bundle),
-            )
-        )
+        pickup_ms = now_ms - MIDNIGHT_MS
+        taken = tuple(stop.order_id for stop in bundle)
+        self._bundles.append(Bundle(courier=courier.row.id, pickup_ms=pickup_ms, orders=taken))
         for n, stop in enumerate(bundle):
-            self._picked_ms[stop.order_id] = now_ms - MIDNIGHT_MS
             if n:
                 self._report(c.Arrive, stop, courier, now_ms)
             self._finish(courier, stop, now_ms)
@@ -233,10 +224,15 @@ class Couriers:
 
     def _drop_off(self, courier: _Courier, now_ms: int) -> None:
         stop = courier.route[0]
-        self._deliveries[stop.order_id] = Delivery(
-            order=stop.order_id,
+        order = self._orders[stop.order_id]
+        picked_ms = order.stops[0].done_at_ms
+        assert order.assignment is not None
+        assert picked_ms is not None
+        self._deliveries[order.id] = Delivery(
+            order=order.id,
             courier=courier.row.id,
-            pickup_ms=self._picked_ms[stop.order_id],
+            told_ms=order.assignment.offered_at_ms - MIDNIGHT_MS,
+            pickup_ms=picked_ms - MIDNIGHT_MS,
             dropoff_ms=now_ms - MIDNIGHT_MS,
         )
         courier.held.remove(stop.order_id)

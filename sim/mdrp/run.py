@@ -20,11 +20,12 @@ from dispatch.plan import Plan
 from dispatch.policy import Policy
 from dispatch.referee import check_plan
 from dispatch.snapshot import Snapshot
+from geo.errors import InvalidValue
 from sim.clock import EventQueue
 from sim.mdrp.couriers import CITY, MIDNIGHT_MS, PLANE, ROUND, TRAVEL, Couriers, Due
 from sim.mdrp.instance import Instance, read_instance
 from sim.mdrp.metrics import measure
-from sim.mdrp.policy import mdrp_policy
+from sim.mdrp.policy import RULES, mdrp_policy
 from sim.mdrp.solution import MINUTE_MS, Solution, write_files
 
 VARIATIONS = ("assignment updates",)
@@ -52,13 +53,26 @@ def run_day(
     progress: Progress | None = None,
     stopwatch: Stopwatch | None = None,
 ) -> MdrpResult:
-    """Drives the day in `folder` to its end. Raises what `read_instance` raises."""
-    return _Run(read_instance(folder), policy or mdrp_policy(), progress, stopwatch).to_the_end()
+    """Drives the day in `folder` to its end.
+
+    Raises what `read_instance` raises, and InvalidValue for a policy without the benchmark's rules.
+    """
+    chosen = policy or mdrp_policy()
+    _check_rules(chosen)
+    return _Run(read_instance(folder), chosen, progress, stopwatch).to_the_end()
 
 
 def write_solution(result: MdrpResult, out_dir: Path) -> None:
     """Writes the three files of the benchmark's evaluator into `out_dir`."""
     write_files(result.instance, result.solution, out_dir)
+
+
+def _check_rules(policy: Policy) -> None:
+    for name, needed in RULES.items():
+        if getattr(policy, name) is not needed:
+            raise InvalidValue(f"policy.{name}", not needed, f"{needed}, a rule of the benchmark")
+    if policy.tick_ms % MINUTE_MS:
+        raise InvalidValue("policy.tick_ms", policy.tick_ms, f"a multiple of {MINUTE_MS}")
 
 
 class _Run:

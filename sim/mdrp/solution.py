@@ -9,31 +9,31 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sim.mdrp.instance import Instance
+from sim.mdrp.instance import Instance, MdrpOrder
 
 MINUTE_MS = 60_000
+
+_ASSIGNMENTS = "assignment_time pickup_time courier orders"
+_ORDERS = "order placement_time ready_time pickup_time dropoff_time courier"
+_COURIERS = "courier departure_time origin destination"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
-    """Orders of one restaurant, taken at one moment, in the order of their drop-offs.
-
-    `told_ms` is when the courier was given the last of them: a set that grows while he is on the
-    way or waits is an assignment update.
-    """
+    """Orders of one restaurant, taken at one moment, in the order of their drop-offs."""
 
     courier: str
-    told_ms: int
     pickup_ms: int
     orders: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """One order served."""
+    """One order served. `told_ms` is when its courier was given it."""
 
     order: str
     courier: str
+    told_ms: int
     pickup_ms: int
     dropoff_ms: int
 
@@ -59,34 +59,31 @@ class Solution:
 
 
 def write_files(instance: Instance, solution: Solution, folder: Path) -> None:
-    """Writes the three files, one header line each; makes the folder if need be."""
+    """Writes the three files, one header line each; makes the folder if need be.
+
+    The orders of a bundle may grow until it is picked up (assignment updates), so the time of its
+    assignment, as one row for the whole of it, is the pickup: from then on nothing changes.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    bundles = sorted(solution.bundles, key=lambda b: (b.told_ms, b.pickup_ms, b.courier))
-    _write(
-        folder / "solution_info_assignments.txt",
-        "assignment_time pickup_time courier orders",
-        ((minutes(b.told_ms), minutes(b.pickup_ms), b.courier, *b.orders) for b in bundles),
-    )
+    assignments = [
+        (minutes(b.pickup_ms), minutes(b.pickup_ms), b.courier, *b.orders)
+        for b in sorted(solution.bundles, key=lambda b: (b.pickup_ms, b.courier))
+    ]
     served = {d.order: d for d in solution.deliveries}
-    _write(
-        folder / "solution_info_orders.txt",
-        "order placement_time ready_time pickup_time dropoff_time courier",
-        (
-            (o.id, str(o.placed_min), str(o.ready_min), minutes(d.pickup_ms))
-            + (minutes(d.dropoff_ms), d.courier)
-            for o in instance.orders
-            if (d := served.get(o.id)) is not None
-        ),
-    )
-    row = {courier.id: n for n, courier in enumerate(instance.couriers)}
-    _write(
-        folder / "solution_info_couriers.txt",
-        "courier departure_time origin destination",
-        (
-            (m.courier, minutes(m.leave_ms), m.origin, m.destination)
-            for m in sorted(solution.moves, key=lambda m: row[m.courier])
-        ),
-    )
+    orders = [_order_row(o, served[o.id]) for o in instance.orders if o.id in served]
+    turn = {courier.id: n for n, courier in enumerate(instance.couriers)}
+    moves = [
+        (m.courier, minutes(m.leave_ms), m.origin, m.destination)
+        for m in sorted(solution.moves, key=lambda m: turn[m.courier])
+    ]
+    _write(folder / "solution_info_assignments.txt", _ASSIGNMENTS, assignments)
+    _write(folder / "solution_info_orders.txt", _ORDERS, orders)
+    _write(folder / "solution_info_couriers.txt", _COURIERS, moves)
+
+
+def _order_row(order: MdrpOrder, done: Delivery) -> tuple[str, ...]:
+    known = str(order.placed_min), str(order.ready_min)
+    return order.id, *known, minutes(done.pickup_ms), minutes(done.dropoff_ms), done.courier
 
 
 def minutes(at_ms: int) -> str:

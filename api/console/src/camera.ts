@@ -90,17 +90,28 @@ export class Camera {
     this.flight = { from: { x, y, scale }, to: { ...to, scale: limited(to.scale) }, startAt: now };
   }
 
-  fit(bounds: Bounds, padding: Padding, now: number | null): void {
+  shows({ left, right, bottom, top }: Bounds): boolean {
+    const [width, height] = [this.width, this.height];
+    const across = this.screenX(left) >= 0 && this.screenX(right) <= width;
+    return across && this.screenY(top) >= 0 && this.screenY(bottom) <= height;
+  }
+
+  /** The view that shows the bounds inside the padding, no closer than `scaleMin`. */
+  viewOf(bounds: Bounds, padding: Padding, scaleMin: number): View {
     const width = Math.max(this.width - padding.left - padding.right, 1);
     const height = Math.max(this.height - padding.top - padding.bottom, 1);
-    const scale = limited(
-      Math.max((bounds.right - bounds.left) / width, (bounds.top - bounds.bottom) / height),
-    );
-    const to = {
+    const [across, up] = [bounds.right - bounds.left, bounds.top - bounds.bottom];
+    const scale = limited(Math.max(across / width, up / height, scaleMin));
+    return {
       scale,
       x: (bounds.left + bounds.right) / 2 + ((padding.right - padding.left) / 2) * scale,
       y: (bounds.bottom + bounds.top) / 2 + ((padding.top - padding.bottom) / 2) * scale,
     };
+  }
+
+  /** Shows the bounds, at once when `now` is null. */
+  fit(bounds: Bounds, padding: Padding, now: number | null): void {
+    const to = this.viewOf(bounds, padding, SCALE_MIN);
     if (now === null) {
       this.flight = null;
       Object.assign(this, to);

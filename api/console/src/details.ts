@@ -2,7 +2,19 @@
 
 import { byId, make, makeButton, say } from "./page";
 import type { Choice, Selected } from "./selection";
-import { capital, clock, css, distance, duration, isServed, orderState, riderState, type State, wind } from "./words";
+import {
+  capital,
+  clock,
+  css,
+  distance,
+  duration,
+  isServed,
+  orderState,
+  riderState,
+  shortId,
+  type State,
+  wind,
+} from "./words";
 import { nextStop, type Order, type Rider, type World } from "./world";
 
 export interface DetailsWishes {
@@ -45,8 +57,8 @@ export class Details {
         make("ul", "of-rider", ...orders.map((order) => this.orderRow(order))),
       );
     }
-    const since = this.world.serverMs(now) - rider.atMs;
-    this.put("Last fix", `${duration(Math.max(0, since))} ago`);
+    const since = this.world.serverMs(now) - (rider.atMs ?? 0);
+    this.put("Last fix", rider.atMs === null ? "None yet" : `${duration(Math.max(0, since))} ago`);
     const deg = rider.headingDeg;
     this.put("Heading", deg === null ? "–" : `${wind(deg)} ${Math.round(deg)}°`);
     this.put("Place", `${rider.lat.toFixed(5)}, ${rider.lon.toFixed(5)}`);
@@ -114,7 +126,11 @@ export class Details {
     this.live.set(`due ${order.id}`, due);
     const show = (): void => this.wishes.show({ kind: "order", id: order.id });
     const state = make("span", "state", dot, words);
-    return make("li", "", makeButton("change", show, make("span", "id", order.id), state, due));
+    return make(
+      "li",
+      "",
+      makeButton("change", show, make("span", "id", shortId(order.id)), state, due),
+    );
   }
 
   private due(order: Order, now: number): string {
@@ -131,9 +147,11 @@ export class Details {
     const chip = make("span", "chip", words);
     chip.style.color = css(rgb);
     chip.dataset["testid"] = "details-state";
-    const title = make("h2", "", make("small", "", kind), make("span", "id", id));
     const find = makeButton("quiet", () => this.wishes.show(this.choice.selected), "Centre");
-    this.card.append(make("header", "", title, chip, find, close));
+    this.card.append(
+      make("header", "", make("span", "kind", kind), chip, find, close),
+      make("h2", "id", id),
+    );
   }
 
   private facts(names: readonly string[]): void {

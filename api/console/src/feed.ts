@@ -43,10 +43,16 @@ const CLOSE_WORDS: Readonly<Record<number, string>> = {
   1011: "The server had an internal error.",
   1012: "The server is starting again.",
   1013: "The server is too busy.",
+  4401: "The token is not good.",
+  4403: "The token is not for this city or not an operator's.",
+  4408: "The line was too slow for all that happens.",
 };
 
-/** RFC 6455's policy violation, and the registered "unauthorized" and "forbidden". */
-const REFUSALS = new Set([1008, 3000, 3003]);
+/** The stream's "unauthorised" and "forbidden", and a policy violation by whoever stands between. */
+const REFUSALS = new Set([4401, 4403, 1008]);
+
+const sentence = (text: string): string =>
+  text === "" ? "" : text.charAt(0).toUpperCase() + text.slice(1).replace(/\.?$/, ".");
 
 export class Feed {
   readonly line: Line = { state: "connecting", attempt: 0, retryAt: 0, why: "", before: false };
@@ -88,7 +94,6 @@ export class Feed {
     }, CONNECT_LIMIT_MS);
     socket.onopen = () => {
       this.send({ type: "hello", token: this.token, system: "wgs84" });
-      this.send({ type: "watch_city" });
     };
     socket.onmessage = (message) => {
       if (typeof message.data === "string") this.take(message.data);
@@ -97,7 +102,7 @@ export class Feed {
       const refused = this.erred || REFUSALS.has(event.code);
       const words = CLOSE_WORDS[event.code] ?? `The server closed the line (${event.code}).`;
       this.drop();
-      this.later(refused ? "refused" : "waiting", event.reason || words);
+      this.later(refused ? "refused" : "waiting", sentence(event.reason) || words);
     };
   }
 
@@ -122,6 +127,8 @@ export class Feed {
       this.liveAt = this.lastFrameAt;
       this.erred = false;
       this.line.before = true;
+      // Not earlier: what comes before the welcome is refused.
+      this.send({ type: "watch_city" });
       this.say("live", 0, "");
     } else if (frame.type === "error" && this.line.state !== "live") {
       this.erred = true;

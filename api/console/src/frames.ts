@@ -1,13 +1,13 @@
 /** The frames of `hexrun.v1.json` that an operator's page sends and gets; imports nothing. */
 
-/** `[id, lat, lon, heading_deg, state, at_ms]` */
+/** `[id, lat, lon, heading_deg, state, at_ms]`; no time while only the start of a shift is known. */
 export type RiderRow = [
   id: string,
   lat: number,
   lon: number,
   heading_deg: number | null,
   state: string,
-  at_ms: number,
+  at_ms: number | null,
 ];
 
 export interface StopView {

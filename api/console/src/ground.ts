@@ -2,7 +2,6 @@
 
 import { cellToBoundary, cellToLatLng, gridDisk, latLngToCell } from "h3-js";
 
-import type { Bounds } from "./camera";
 import type { Plane } from "./plane";
 import type { World } from "./world";
 
@@ -35,16 +34,15 @@ export class Ground {
   edges: Edges = { ends: new Float32Array(), strength: new Float32Array() };
   /** Counts up whenever the cells change. */
   version = 0;
-  bounds: Bounds = { left: -4000, right: 4000, bottom: -4000, top: 4000 };
   private plane: Plane | null = null;
   private rings = 0;
   private readonly byId = new Map<string, Cell>();
   private revision = -1;
 
-  /** Grows with the city; true when there are other cells. */
-  cover(world: World): boolean {
+  /** Lays cells under all that there is; they grow with the city. */
+  cover(world: World): void {
     const plane = world.plane;
-    if (plane === null) return false;
+    if (plane === null) return;
     let far = 0;
     for (const { glide } of world.riders.values()) {
       far = Math.max(far, Math.hypot(glide.x, glide.y));
@@ -54,11 +52,10 @@ export class Ground {
     }
     const needed = Math.ceil(far / RING_M) + MARGIN_RINGS;
     const rings = Math.min(Math.max(needed, RINGS_MIN), RINGS_MAX);
-    if (plane === this.plane && rings <= this.rings) return false;
+    if (plane === this.plane && rings <= this.rings) return;
     this.plane = plane;
     this.rings = rings;
     this.build(plane);
-    return true;
   }
 
   /** Counts the waiting orders anew; true when there was a change to count. */
@@ -92,12 +89,6 @@ export class Ground {
     });
     for (const cell of this.cells) this.byId.set(cell.id, cell);
     this.edges = edgesOf(this.cells);
-    const { ends } = this.edges;
-    let half = 0;
-    for (let i = 0; i < ends.length; i += 2) {
-      half = Math.max(half, Math.abs(ends[i] ?? 0), Math.abs(ends[i + 1] ?? 0));
-    }
-    this.bounds = { left: -half, right: half, bottom: -half, top: half };
   }
 }
 

@@ -110,7 +110,7 @@ function start(): void {
   feed?.close();
   feed = null;
   config = readConfig(location.hash);
-  const name = config.city === "" ? "hexrun" : capital(config.city);
+  const name = config.city === "" ? "City" : capital(config.city);
   say(byId("city"), name);
   document.title = config.city === "" ? "hexrun" : `${name} · hexrun`;
   const dialog = byId<HTMLDialogElement>("connect");

@@ -7,16 +7,19 @@ import { byId, say } from "./page";
 import { Painter } from "./painter";
 import { GROUND, Scene } from "./scene";
 import type { Choice, Selected } from "./selection";
-import { distance, orderState, riderState } from "./words";
+import { distance, orderState, riderState, shortId } from "./words";
 import type { World } from "./world";
 
 const ZOOM_STEP = 1.7;
+/** A stage as narrow has the panel and the details at the bottom. */
+const NARROW_PX = 720;
 /** Metres a pixel when the map comes to one order or rider. */
 const CLOSE = 3.5;
 /** A processor that draws leaves time for others. */
 const SOFTWARE_FRAME_MS = 33;
-/** Of many points, so many on either side may lie outside the first view. */
-const STRAY = 0.005;
+/** The whole city is all of it but strays: what lies out by more than half the width of the rest. */
+const STRAY_SHARE = 0.01;
+const STRAY_WIDTHS = 0.5;
 const SCALE_BAR_PX = 110;
 const ROUND = [1, 2, 5];
 
@@ -67,9 +70,12 @@ export class CityMap {
     this.dirty = true;
   }
 
-  /** After a snapshot or when riders have gone farther: lay the ground, and fit an untouched view. */
+  /** After a snapshot and from time to time: lays the ground, and keeps all in an untouched view. */
   cover(): void {
-    if (this.ground.cover(this.world) && this.camera.untouched) this.fit(false);
+    const first = this.ground.version === 0;
+    this.ground.cover(this.world);
+    const { camera } = this;
+    if (camera.untouched && (first || !camera.shows(boundsOf(this.world)))) this.fit(!first);
     this.touch();
   }
 
@@ -78,23 +84,25 @@ export class CityMap {
     this.touch();
   }
 
-  /** Brings the picked one into the middle. */
+  /** Brings the picked one into the part of the map that nothing covers. */
   show(selected: Selected): void {
     if (selected === null) return;
-    const rider = selected.kind === "rider" ? this.world.riders.get(selected.id)?.glide : undefined;
-    const order = selected.kind === "order" ? this.world.orders.get(selected.id) : undefined;
-    const now = performance.now();
-    if (rider !== undefined) {
-      const scale = Math.min(this.camera.scale, CLOSE);
-      this.camera.flyTo({ x: rider.x, y: rider.y, scale }, now);
-    } else if (order !== undefined) {
-      const carrier = order.riderId === null ? undefined : this.world.riders.get(order.riderId);
-      const places = carrier === undefined ? order.stops : [...order.stops, carrier.glide];
-      const { left, right, bottom, top } = boxOf(places);
-      const room = Math.max((right - left) / this.camera.width, (top - bottom) / this.camera.height);
-      const [x, y] = [(left + right) / 2, (bottom + top) / 2];
-      this.camera.flyTo({ x, y, scale: Math.max(room * 2, CLOSE) }, now);
+    const places: { x: number; y: number }[] = [];
+    let scaleMin = CLOSE;
+    if (selected.kind === "rider") {
+      const rider = this.world.riders.get(selected.id);
+      if (rider !== undefined) places.push(rider.glide);
+      scaleMin = Math.min(this.camera.scale, CLOSE);
+    } else {
+      const order = this.world.orders.get(selected.id);
+      places.push(...(order?.stops ?? []));
+      const carrier = this.world.riders.get(order?.riderId ?? "");
+      if (carrier !== undefined) places.push(carrier.glide);
     }
+    if (places.length === 0) return;
+    const { left, right, top, bottom } = this.padding();
+    const room = { left: left + 40, right: right + 40, top: top + 40, bottom: bottom + 40 };
+    this.camera.flyTo(this.camera.viewOf(boxOf(places), room, scaleMin), performance.now());
     this.touch();
   }
 
@@ -140,12 +148,17 @@ export class CityMap {
     if (this.painter !== null) this.scene.draw(this.painter, this.dpr(), performance.now());
   }
 
+  /** What the panel and the details leave free. */
   private padding(): Padding {
-    const narrow = this.camera.width < 720;
-    const panel = byId("panel").getBoundingClientRect();
     const stage = byId("stage").getBoundingClientRect();
-    const below = narrow ? Math.max(stage.bottom - panel.top, 0) : 0;
-    return { left: 28, right: 28, top: 36, bottom: Math.min(below, stage.height / 2) + 40 };
+    const card = byId("details");
+    const box = (card.hidden ? byId("panel") : card).getBoundingClientRect();
+    if (this.camera.width < NARROW_PX) {
+      const below = Math.min(Math.max(stage.bottom - box.top, 0), stage.height * 0.7);
+      return { left: 28, right: 28, top: 36, bottom: below + 40 };
+    }
+    const beside = card.hidden ? 0 : box.right - stage.left;
+    return { left: beside + 28, right: 28, top: 36, bottom: 48 };
   }
 
   private click(x: number, y: number): void {
@@ -162,7 +175,7 @@ export class CityMap {
     const { riders, orders } = this.world;
     const name = (under.kind === "rider" ? riders : orders).get(under.id)?.state ?? "";
     const { words } = under.kind === "rider" ? riderState(name) : orderState(name);
-    say(tip, `${under.id} · ${words}`);
+    say(tip, `${shortId(under.id)} · ${words}`);
     const left = at.x > this.camera.width - 180;
     tip.style.transform = `translate(${at.x + (left ? -12 : 14)}px, ${at.y + 14}px)${left ? " translateX(-100%)" : ""}`;
   }
@@ -203,9 +216,12 @@ function boundsOf(world: World): Bounds {
   if (xs.length < 2) return { left: -3000, right: 3000, bottom: -3000, top: 3000 };
   const ends = (values: number[]): [number, number] => {
     values.sort((a, b) => a - b);
-    const skip = Math.floor(values.length * STRAY);
-    const low = values[skip] ?? 0;
-    const high = values[values.length - 1 - skip] ?? 0;
+    const skip = Math.floor(values.length * STRAY_SHARE);
+    const from = values[skip] ?? 0;
+    const to = values[values.length - 1 - skip] ?? 0;
+    const beyond = (to - from) * STRAY_WIDTHS;
+    const low = values.find((value) => value >= from - beyond) ?? from;
+    const high = values.findLast((value) => value <= to + beyond) ?? to;
     const missing = Math.max(0, 1000 - (high - low)) / 2;
     return [low - missing, high + missing];
   };

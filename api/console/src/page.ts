@@ -20,7 +20,11 @@ export function make<K extends keyof HTMLElementTagNameMap>(
   return element;
 }
 
-export function makeButton(className: string, act: () => void, ...children: Child[]): HTMLButtonElement {
+export function makeButton(
+  className: string,
+  act: () => void,
+  ...children: Child[]
+): HTMLButtonElement {
   const button = make("button", className, ...children);
   button.type = "button";
   button.addEventListener("click", act);

@@ -21,17 +21,18 @@ vec4 clip(vec2 p) { return vec4(p / halfSize, 0., 1.); }
 
 const MARK_VERTEX = `${HEAD}${VIEW}
 layout(location = 0) in vec2 at;
-layout(location = 1) in vec4 form;  // heading, radius, half the quad, shape
+layout(location = 1) in vec3 form;  // heading, radius, shape
 layout(location = 2) in vec4 colour;
 out vec2 q; flat out vec2 kind; flat out vec4 ink;
 void main() {
   int v = gl_VertexID & 3;
-  vec2 corner = (vec2(v & 1, v >> 1) * 2. - 1.) * form.z;
-  float c = cos(form.x), s = sin(form.x);
-  q = vec2(c * corner.x + s * corner.y, c * corner.y - s * corner.x);
-  kind = vec2(form.y, form.w);
+  float side = form.y * (form.z == 4. ? 1.3 : 1.) + 1.7;
+  float front = form.z == 0. ? form.y * 1.9 + 1.7 : side;
+  q = vec2((v & 1) == 0 ? -side : front, v < 2 ? -side : side);
+  kind = form.yz;
   ink = colour;
-  gl_Position = clip(px(at) + corner);
+  float c = cos(form.x), s = sin(form.x);
+  gl_Position = clip(px(at) + vec2(c * q.x - s * q.y, s * q.x + c * q.y));
 }`;
 
 // Distances in pixels, negative inside. A dark rim sets marks apart where they overlap.
@@ -59,7 +60,6 @@ void main() {
   float body = cover(d), edge = shape == 5 ? body : cover(d - 1.1) * .85;
   vec3 c = mix(rim, ink.rgb, body);
   float a = max(body, edge) * ink.a;
-  if (a < .004) discard;
   o = vec4(c * a, a);
 }`;
 
@@ -97,7 +97,8 @@ void main() { ink = colour; gl_Position = clip(px(at)); }`;
 
 const FILL_FRAGMENT = `${HEAD}
 flat in vec4 ink; out vec4 o;
-void main() { o = vec4(ink.rgb * ink.a, ink.a); }`;
+uniform float strength;
+void main() { float a = ink.a * strength; o = vec4(ink.rgb * a, a); }`;
 
 const byte = (part: number): number => Math.round(Math.min(Math.max(part, 0), 1) * 255);
 export const packed = ([r, g, b]: Rgb, alpha: number): number =>
@@ -141,21 +142,20 @@ class Vertices {
 
 export class Marks extends Vertices {
   constructor() {
-    super(7);
+    super(6);
   }
 
+  /** `heading` in radians, anticlockwise from east; `radius` in pixels. */
   add(x: number, y: number, heading: number, radius: number, shape: Shape, colour: number): void {
-    const reach = shape === Shape.drop ? radius * 1.9 : radius * (shape === Shape.triangle ? 1.3 : 1);
     let at = this.more(4);
     for (let i = 0; i < 4; i += 1) {
       this.floats[at] = x;
       this.floats[at + 1] = y;
       this.floats[at + 2] = heading;
       this.floats[at + 3] = radius;
-      this.floats[at + 4] = reach + 2;
-      this.floats[at + 5] = shape;
-      this.ints[at + 6] = colour;
-      at += 7;
+      this.floats[at + 4] = shape;
+      this.ints[at + 5] = colour;
+      at += 6;
     }
   }
 }
@@ -165,7 +165,15 @@ export class Lines extends Vertices {
     super(7);
   }
 
-  add(ax: number, ay: number, bx: number, by: number, width: number, dash: number, colour: number): void {
+  add(
+    ax: number,
+    ay: number,
+    bx: number,
+    by: number,
+    width: number,
+    dash: number,
+    colour: number,
+  ): void {
     let at = this.more(4);
     for (let i = 0; i < 4; i += 1) {
       this.floats[at] = ax;
@@ -246,7 +254,8 @@ export class Painter {
     });
   }
 
-  begin(camera: Camera, dpr: number): void {
+  /** Empties the picture; `strength` weakens the fills. */
+  begin(camera: Camera, dpr: number, strength: number): void {
     const { gl, canvas } = this;
     gl.viewport(0, 0, canvas.width, canvas.height);
     gl.enable(gl.BLEND);
@@ -261,6 +270,7 @@ export class Painter {
       gl.uniform2f(at("halfSize"), camera.width / 2, camera.height / 2);
       gl.uniform1f(at("scale"), camera.scale);
       gl.uniform1f(at("dpr"), dpr);
+      gl.uniform1f(at("strength"), strength);
       gl.uniform3f(at("rim"), r / 255, g / 255, b / 255);
     }
   }
@@ -321,7 +331,7 @@ export class Painter {
 
   private compile(): { marks: Kind; lines: Kind; fills: Kind } {
     return {
-      marks: this.kind(MARK_VERTEX, MARK_FRAGMENT, [2, 4, 1]),
+      marks: this.kind(MARK_VERTEX, MARK_FRAGMENT, [2, 3, 1]),
       lines: this.kind(LINE_VERTEX, LINE_FRAGMENT, [4, 2, 1]),
       fills: this.kind(FILL_VERTEX, FILL_FRAGMENT, [2, 1]),
     };
@@ -344,7 +354,7 @@ export class Painter {
     if (!gl.getProgramParameter(program, gl.LINK_STATUS) && !gl.isContextLost()) {
       throw new Error(`The map's shaders do not link: ${gl.getProgramInfoLog(program) ?? ""}`);
     }
-    const names = ["centre", "halfSize", "scale", "dpr", "rim"];
+    const names = ["centre", "halfSize", "scale", "dpr", "rim", "strength"];
     const uniforms = new Map(names.map((name) => [name, gl.getUniformLocation(program, name)]));
     return { program, uniforms, attributes };
   }

@@ -2,7 +2,7 @@
 
 import { byId, make, makeButton, say } from "./page";
 import type { Choice, Selected } from "./selection";
-import { clock, css, ORDER_STATES, orderState, RIDER_STATES, type State } from "./words";
+import { clock, css, ORDER_STATES, orderState, RIDER_STATES, shortId, type State } from "./words";
 import type { Change, World } from "./world";
 
 interface Row {
@@ -49,7 +49,7 @@ export class Panel {
   heardDone(done: number): void {
     this.doneBefore = done;
     this.doneAtStatus = this.world.done;
-    byId("tile-done").title = "As the server counts them";
+    byId("tile-done").title = "Done, of the orders of the last 24 hours";
   }
 
   update(now: number): void {
@@ -117,10 +117,11 @@ export class Panel {
       "change",
       show,
       make("time", "", clock(change.atMs)),
-      make("span", "id", change.orderId),
+      make("span", "id", shortId(change.orderId)),
       make("span", "state", dot, words),
-      make("span", "rider", change.riderId ?? ""),
+      make("span", "rider", shortId(change.riderId ?? "")),
     );
+    button.title = change.orderId;
     const row = make("li", "", button);
     row.dataset["order"] = change.orderId;
     row.dataset["state"] = change.state;
@@ -128,17 +129,15 @@ export class Panel {
   }
 
   private find(text: string): void {
-    const answer = byId("find-answer");
     if (text === "") return;
     const { riders, orders } = this.world;
-    const id = (ids: Iterable<string>): string | undefined =>
-      [...ids].find((known) => known.toLowerCase().startsWith(text.toLowerCase()));
-    const orderId = orders.has(text) ? text : undefined;
-    const riderId = riders.has(text) ? text : orderId === undefined ? id(riders.keys()) : undefined;
-    const found = orderId ?? (riderId === undefined ? id(orders.keys()) : undefined);
-    if (found !== undefined) this.wishes.show({ kind: "order", id: found });
-    else if (riderId !== undefined) this.wishes.show({ kind: "rider", id: riderId });
-    say(answer, found === undefined && riderId === undefined ? "Not on the map" : "");
+    const order = match(orders.keys(), text);
+    const rider = match(riders.keys(), text);
+    // A whole id before a part of one, an order before a rider.
+    if (order !== undefined && (order === text || rider !== text)) {
+      this.wishes.show({ kind: "order", id: order });
+    } else if (rider !== undefined) this.wishes.show({ kind: "rider", id: rider });
+    say(byId("find-answer"), order === undefined && rider === undefined ? "Not on the map" : "");
   }
 }
 
@@ -155,3 +154,10 @@ function fill(rows: readonly Row[], counts: ReadonlyMap<string, number>, total: 
   }
 }
 
+/** The id that is `text`, or the first that begins or ends with it. */
+function match(ids: Iterable<string>, text: string): string | undefined {
+  const known = [...ids];
+  const wanted = text.toLowerCase();
+  const fits = (id: string): boolean => id.startsWith(wanted) || id.endsWith(wanted);
+  return known.find((id) => id === text) ?? known.find((id) => fits(id.toLowerCase()));
+}

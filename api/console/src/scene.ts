@@ -15,6 +15,8 @@ const BACK = 0.3;
 const SHADE_MAX = 0.42;
 /** So many waiting orders fill two thirds of the shade. */
 const SHADE_ORDERS = 4;
+/** Metres a pixel below which the shade steps back: close by it would flood the map. */
+const SHADE_SCALE = 9;
 const PICK_PX = 14;
 
 const SHAPES: Readonly<Record<string, Shape>> = { pickup: Shape.square, visit: Shape.triangle };
@@ -55,7 +57,7 @@ export class Scene {
     for (const rider of world.riders.values()) {
       if (!choice.hiddenRiders.has(rider.state)) this.layRider(rider);
     }
-    painter.begin(this.camera, dpr);
+    painter.begin(this.camera, dpr, Math.min(Math.max(this.camera.scale / SHADE_SCALE, 0.35), 1));
     painter.draw(this.shades, newShade);
     painter.draw(this.grid, newGround);
     painter.draw(this.lines);
@@ -127,7 +129,7 @@ export class Scene {
       const strength = alpha * (served && order.endedAt === null ? 0.4 : 1);
       const shape = SHAPES[stop.kind] ?? Shape.diamond;
       this.stops.add(stop.x, stop.y, 0, radius, shape, packed(rgb, strength));
-      if (choice.isSelected("order", order.id)) {
+      if (!served && choice.isSelected("order", order.id)) {
         this.halos.add(stop.x, stop.y, 0, radius + 5, Shape.ring, packed(WHITE, 0.8));
       }
     }
@@ -153,7 +155,8 @@ export class Scene {
     const { x, y, heading } = rider.glide;
     const { selected } = choice;
     const picked = choice.isSelected("rider", rider.id);
-    const own = selected?.kind === "order" && this.world.orders.get(selected.id)?.riderId === rider.id;
+    const own =
+      selected?.kind === "order" && this.world.orders.get(selected.id)?.riderId === rider.id;
     const off = rider.state === "off";
     const back = selected !== null && !picked && !own;
     const alpha = (back ? BACK + 0.1 : 1) * (off ? 0.7 : 1);

@@ -71,7 +71,7 @@ export class Signals {
     byId("banner").hidden = line.state === "live" || first;
     byId("stage").classList.toggle("cut", line.state !== "live" && line.before);
     const lost = line.before ? "Connection lost" : "No connection";
-    say(byId("banner-title"), line.state === "refused" ? "The server refused this page" : lost);
+    say(byId("banner-title"), line.state === "refused" ? "Not let in" : lost);
     const wait = Math.max(0, Math.ceil((line.retryAt - now) / 1000));
     const next = line.retryAt > 0 ? `Next try in ${wait} s.` : `Trying again (${line.attempt}).`;
     const shown = line.before ? ` The map shows ${clock(this.cutAtMs)}.` : "";

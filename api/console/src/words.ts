@@ -60,6 +60,10 @@ export const isServed = (state: string): boolean =>
 
 export const css = ([r, g, b]: Rgb): string => `rgb(${r} ${g} ${b})`;
 
+const ID_MAX = 12;
+/** Long ids begin alike: their ends tell them apart. */
+export const shortId = (id: string): string => (id.length > ID_MAX ? `…${id.slice(-7)}` : id);
+
 export const capital = (text: string): string =>
   text.charAt(0).toUpperCase() + text.slice(1).replaceAll("_", " ");
 

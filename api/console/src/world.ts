@@ -9,8 +9,10 @@ import { Plane, type Point } from "./plane";
 import { isDone, isEnded, isServed, ORDER_STATES, RIDER_STATES } from "./words";
 
 /** An ended order stays on the map so long, fading in the last part. */
-export const LINGER_MS = 8_000;
-export const FADE_MS = 5_000;
+export const LINGER_MS = 6_000;
+export const FADE_MS = 4_000;
+/** A rider who has gone off stays so long. */
+const OFF_MS = 60_000;
 export const CHANGES_MAX = 60;
 /** A centre that wanders less far keeps the plane, and with it what is on the map. */
 const PLANE_M = 30_000;
@@ -23,7 +25,10 @@ export interface Rider {
   lat: number;
   lon: number;
   headingDeg: number | null;
-  atMs: number;
+  /** The phone's time of the last fix; null before the first. */
+  atMs: number | null;
+  /** When his shift ended, by `performance.now()`; null while it lasts. */
+  offAt: number | null;
   readonly glide: Glide;
   /** His live orders. */
   readonly orders: Set<Order>;
@@ -111,14 +116,16 @@ export class World {
       let rider = this.riders.get(id);
       if (rider === undefined) {
         const orders = new Set<Order>();
-        rider = { id, state, lat, lon, headingDeg, atMs, glide: new Glide(x, y, now), orders };
+        const glide = new Glide(x, y, now);
+        rider = { id, state, lat, lon, headingDeg, atMs, offAt: null, glide, orders };
         this.riders.set(id, rider);
         for (const order of this.orders.values()) {
           if (order.riderId === id && order.endedAt === null) orders.add(order);
         }
       }
       rider.glide.moveTo(x, y, headingDeg, now);
-      Object.assign(rider, { state, lat, lon, headingDeg, atMs });
+      const offAt = state === "off" ? (rider.offAt ?? now) : null;
+      Object.assign(rider, { state, lat, lon, headingDeg, atMs, offAt });
     }
     this.count();
   }
@@ -136,6 +143,11 @@ export class World {
       if (now - order.endedAt < LINGER_MS) fading = true;
       else this.forget(order);
     }
+    const riders = this.riders.size;
+    for (const { id, offAt } of this.riders.values()) {
+      if (offAt !== null && now - offAt > OFF_MS) this.riders.delete(id);
+    }
+    if (this.riders.size !== riders) this.count();
     return fading;
   }
 

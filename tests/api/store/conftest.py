@@ -6,6 +6,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -14,7 +15,7 @@ from sqlalchemy.engine import make_url
 
 from api.store import Store, migrate
 from api.store.schema import metadata
-from api.supervisor import ServerUrls
+from api.supervisor import Child, DataFolder, EmbeddedValkey, ServerUrls
 from dispatch.commands import Accept, Offer
 from dispatch.jobs.delivery import JOB
 from dispatch.model import Order, Place, RouteStop
@@ -112,3 +113,34 @@ def accepted(
         return (await store.run(order_id, accept)).order
 
     return make
+
+
+@pytest.fixture
+async def own_valkey(tmp_path: Path) -> AsyncIterator[OwnValkey]:
+    """A Valkey of this test alone, running."""
+    folder = DataFolder(tmp_path / "valkey")
+    valkey = OwnValkey(folder)
+    await valkey.start()
+    yield valkey
+    await valkey.stop()
+    folder.close()
+
+
+class OwnValkey:
+    """Valkey that a test may stop and start; it keeps nothing."""
+
+    def __init__(self, folder: DataFolder) -> None:
+        self._server = EmbeddedValkey(folder, environ={})
+        self._child: Child | None = None
+        self.url = self._server.url
+
+    async def start(self) -> None:
+        await self._server.prepare()
+        self._child = self._server.child()
+        self._child.start()
+        while not await self._server.ready():
+            await asyncio.sleep(0.01)
+
+    async def stop(self) -> None:
+        assert self._child is not None
+        await self._child.stop()

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 import redis.asyncio
+from sqlalchemy.engine import make_url
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
@@ -24,6 +27,7 @@ from api.segments import SegmentWriter
 from api.sequencer import run_sequencer
 from api.settings import CityArea, Settings
 from api.store import Store, migrate
+from api.supervisor import ServerUrls
 from dispatch.commands import GoOnShift, Offer
 from dispatch.model import Order, Place, Rider, RouteStop, Stop, StopKind
 
@@ -60,8 +64,8 @@ class Client:
                 while True:
                     self.heard.append(json.loads(await self.socket.recv()))
         except ConnectionClosed as closed:
-            assert closed.rcvd is not None
-            return closed.rcvd.code, closed.rcvd.reason
+            frame = closed.rcvd
+        return (frame.code, frame.reason) if frame else (1006, "no close frame")
 
 
 @dataclass
@@ -81,7 +85,9 @@ class World:
     def pool(self) -> Pool:
         return Pool(self.redis, CITY.name)
 
-    async def start(self, redis_url: str | None = None, writer: SegmentWriter | None = None) -> None:
+    async def start(
+        self, redis_url: str | None = None, writer: SegmentWriter | None = None
+    ) -> None:
         self.stop = asyncio.Event()
         port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.gateway = asyncio.create_task(
@@ -168,13 +174,42 @@ class World:
         return outcome.order
 
 
+@pytest.fixture(scope="session")
+def migrated(servers: ServerUrls) -> str:
+    """The name of a migrated database, from which a test's own is copied in no time."""
+    name = "stream"
+
+    async def make() -> None:
+        admin = await asyncpg.connect(servers.postgres.replace("+asyncpg", "", 1))
+        await admin.execute(f"CREATE DATABASE {name}")
+        await admin.close()
+        await migrate(_url(servers, name))
+
+    asyncio.run(make())
+    return name
+
+
 @pytest.fixture
-async def world(database_url: str, redis_url: str, tmp_path: Path) -> AsyncIterator[World]:
+async def migrated_url(servers: ServerUrls, migrated: str) -> AsyncIterator[str]:
+    """The address of a migrated and empty database, dropped at the end."""
+    name = f"test_{uuid.uuid4().hex}"
+    admin = await asyncpg.connect(servers.postgres.replace("+asyncpg", "", 1))
+    await admin.execute(f"CREATE DATABASE {name} TEMPLATE {migrated}")
+    yield _url(servers, name)
+    await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    await admin.close()
+
+
+def _url(servers: ServerUrls, database: str) -> str:
+    return make_url(servers.postgres).set(database=database).render_as_string(hide_password=False)
+
+
+@pytest.fixture
+async def world(migrated_url: str, redis_url: str, tmp_path: Path) -> AsyncIterator[World]:
     """A store with a sequencer; a test starts the gateway itself, or takes `live`."""
-    await migrate(database_url)
-    store = await Store.open(database_url)
+    store = await Store.open(migrated_url)
     settings = Settings(
-        postgres_url=database_url,
+        postgres_url=migrated_url,
         redis_url=redis_url,
         data=tmp_path,
         secret=SECRET,

@@ -1,0 +1,125 @@
+"""The application on a real store and a real Redis, and clients that speak to it in process."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx2
+import pytest
+from fastapi import FastAPI
+from redis.asyncio import Redis
+from sqlalchemy.engine import make_url
+
+from api.auth import Tokens
+from api.clock import now_ms
+from api.http import make_app
+from api.settings import CityArea, Settings
+from api.store import Store, migrate
+from api.store.schema import metadata
+from api.supervisor import ServerUrls
+
+SECRET = "test-" * 8
+# The centre of the demo city as a mini-program's map shows it.
+CENTRE = {"lat": 31.22849, "lon": 121.47821, "coordinate_system": "gcj02"}
+
+
+@pytest.fixture(scope="session")
+def http_database(servers: ServerUrls) -> str:
+    """One migrated database for all tests of this folder."""
+
+    async def make() -> str:
+        name = f"http_{uuid.uuid4().hex}"
+        admin = await asyncpg.connect(servers.postgres.replace("+asyncpg", "", 1))
+        await admin.execute(f"CREATE DATABASE {name}")
+        await admin.close()
+        url = make_url(servers.postgres).set(database=name).render_as_string(hide_password=False)
+        await migrate(url)
+        return url
+
+    return asyncio.run(make())
+
+
+@pytest.fixture
+async def store(http_database: str) -> AsyncIterator[Store]:
+    """A store on that database, emptied."""
+    connection = await asyncpg.connect(http_database.replace("+asyncpg", "", 1))
+    tables = ", ".join(name for name in metadata.tables if name != "installation")
+    await connection.execute("SET session_replication_role = replica")  # no triggers
+    await connection.execute(f"TRUNCATE {tables} RESTART IDENTITY")
+    await connection.close()
+    opened = await Store.open(http_database)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def settings(http_database: str, redis_url: str, tmp_path: Path) -> Settings:
+    return Settings(
+        postgres_url=http_database,
+        redis_url=redis_url,
+        data=tmp_path,
+        secret=SECRET,
+        city=CityArea(name="demo", lat=31.2304, lon=121.4737, radius_km=60.0),
+        http_port=0,
+    )
+
+
+@pytest.fixture
+async def app(store: Store, settings: Settings, tmp_path: Path) -> AsyncIterator[FastAPI]:
+    redis = Redis.from_url(settings.redis_url)
+    yield make_app(store, settings, redis, console_folder=tmp_path / "no-console")
+    await redis.aclose()
+
+
+@pytest.fixture
+async def client_as(app: FastAPI) -> AsyncIterator[Callable[..., httpx2.AsyncClient]]:
+    """`client_as("customer", "anna")`: a client with a token; no role: one without."""
+    tokens = Tokens(SECRET)
+    made: list[httpx2.AsyncClient] = []
+
+    def make(role: str | None = None, sub: str = "anna", **claims: Any) -> httpx2.AsyncClient:
+        headers = {}
+        if role is not None:
+            headers["Authorization"] = f"Bearer {tokens.mint(sub=sub, role=role, **claims)}"
+        client = httpx2.AsyncClient(
+            transport=httpx2.ASGITransport(app=app, raise_app_exceptions=False),
+            base_url="http://hexrun",
+            headers=headers,
+        )
+        made.append(client)
+        return client
+
+    yield make
+    for client in made:
+        await client.aclose()
+
+
+@pytest.fixture
+def anna(client_as: Callable[..., httpx2.AsyncClient]) -> httpx2.AsyncClient:
+    """A customer."""
+    return client_as("customer", "anna")
+
+
+@pytest.fixture
+def olga(client_as: Callable[..., httpx2.AsyncClient]) -> httpx2.AsyncClient:
+    """An operator."""
+    return client_as("operator", "olga")
+
+
+@pytest.fixture
+def form() -> dict[str, Any]:
+    """A delivery of a kilometre or so, due in an hour."""
+    there = CENTRE | {"lat": 31.24, "text": "third floor"}
+    return {
+        "job_type": "delivery",
+        "stops": [
+            {"place": dict(CENTRE), "place_id": "shop-1"},
+            {"place": there, "latest_ms": now_ms() + 3_600_000},
+        ],
+        "note": "no onions",
+    }

@@ -1,0 +1,117 @@
+"""Riders over HTTP: who registers whom, what is legal, and shifts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import httpx2
+import pytest
+
+from api.clock import now_ms
+from api.store import Store
+
+Client = httpx2.AsyncClient
+ClientAs = Callable[..., Client]
+HOUR_MS = 3_600_000
+HERE = {"lat": 31.22849, "lon": 121.47821}
+
+
+def code(response: httpx2.Response, status: int) -> str:
+    assert response.status_code == status, response.text
+    return str(response.json()["error"]["code"])
+
+
+@pytest.fixture
+def rita(client_as: ClientAs) -> Client:
+    return client_as("rider", "rita")
+
+
+async def test_an_operator_registers(olga: Client, client_as: ClientAs) -> None:
+    form = {
+        "id": "rita",
+        "vehicle": "car",
+        "speed_mps": 12.5,
+        "capacity": [9, 4],
+        "skills": ["ice"],
+    }
+    rider = (await olga.post("/v1/riders", json=form)).json()
+    assert (rider["state"], rider["skills"], rider["capacity"]) == ("off", ["ice"], [9, 4])
+    assert (await olga.get("/v1/riders/rita")).json() == rider
+    for role in ("customer", "merchant", "integrator"):
+        assert code(await client_as(role).post("/v1/riders", json=form), 403) == "forbidden"
+        assert code(await client_as(role).get("/v1/riders/rita"), 403) == "forbidden"
+    stranger = client_as("operator", "olga", tenant="else")
+    assert code(await stranger.get("/v1/riders/rita"), 403) == "forbidden"
+    assert code(await stranger.post("/v1/riders", json=form), 409) == "conflict"
+    assert code(await olga.get("/v1/riders/nobody"), 404) == "not_found"
+
+
+async def test_a_rider_registers_himself(olga: Client, rita: Client) -> None:
+    assert (await rita.post("/v1/riders", json={"id": "rita"})).status_code == 200
+    assert code(await rita.post("/v1/riders", json={"id": "rob"}), 403) == "forbidden"
+    skilled = {"id": "rita", "skills": ["ice"]}
+    assert code(await rita.post("/v1/riders", json=skilled), 403) == "forbidden"
+    await olga.post("/v1/riders", json=skilled)
+    kept = await rita.post("/v1/riders", json={"id": "rita", "vehicle": "bicycle"})
+    assert (kept.json()["skills"], kept.json()["vehicle"]) == (["ice"], "bicycle")
+    assert code(await rita.get("/v1/riders/rob"), 403) == "forbidden"
+
+
+@pytest.mark.parametrize(
+    ("form", "field"),
+    [
+        ({"id": "rita", "speed_mps": 9.0}, "speed_mps"),
+        ({"id": "rita", "speed_mps": 0}, "speed_mps"),
+        ({"id": "rita", "vehicle": "rocket"}, "vehicle"),
+        ({"id": "rita", "capacity": [0]}, "capacity[0]"),
+        ({"id": "rita", "capacity": []}, "capacity"),
+        ({"id": "r i t a"}, "id"),
+        ({"id": "rita", "state": "on"}, "state"),
+        ({}, "id"),
+    ],
+)
+async def test_what_a_rider_cannot_be(olga: Client, form: dict[str, Any], field: str) -> None:
+    response = await olga.post("/v1/riders", json=form)
+    assert response.status_code == 422
+    assert response.json()["error"]["field"] == field
+
+
+async def test_a_shift(olga: Client, rita: Client, store: Store) -> None:
+    await rita.post("/v1/riders", json={"id": "rita"})
+    on = {"on": True, "shift_end_ms": now_ms() + HOUR_MS, "place": HERE}
+    rider = (await rita.post("/v1/riders/rita/shift", json=on)).json()
+    assert (rider["state"], rider["shift_end_ms"]) == ("on", on["shift_end_ms"])
+    assert rider["place"]["lat"] == pytest.approx(HERE["lat"], abs=1e-6)
+    assert code(await rita.post("/v1/riders/rita/shift", json=on), 409) == "already_on_shift"
+    stored = await store.rider("rita")
+    assert stored is not None
+    assert stored.place is not None
+    assert stored.place.lat == pytest.approx(31.2304, abs=1e-4)  # WGS-84 inside
+    assert (await olga.post("/v1/riders/rita/shift", json={"on": False})).json()["state"] == "off"
+    assert code(await rita.post("/v1/riders/rita/shift", json={"on": False}), 409) == "not_on_shift"
+    assert code(await olga.post("/v1/riders/nobody/shift", json={"on": False}), 404)
+    assert stored.version == 1
+
+
+@pytest.mark.parametrize(
+    ("form", "field"),
+    [
+        ({"on": True, "place": HERE}, "shift_end_ms"),
+        ({"on": True, "shift_end_ms": 1_000, "place": HERE}, "shift_end_ms"),
+        ({"on": True, "shift_end_ms": HOUR_MS * 25, "place": HERE}, "shift_end_ms"),
+        ({"on": True, "shift_end_ms": HOUR_MS}, "place"),
+        ({"on": True, "shift_end_ms": HOUR_MS, "place": {"lat": 52.5, "lon": 13.4}}, "place"),
+        ({"on": False, "shift_end_ms": HOUR_MS}, "shift_end_ms"),
+        ({"on": False, "place": HERE}, "place"),
+        ({"on": "yes"}, "on"),
+        ({}, "on"),
+    ],
+)
+async def test_what_a_shift_cannot_be(rita: Client, form: dict[str, Any], field: str) -> None:
+    await rita.post("/v1/riders", json={"id": "rita"})
+    if form.get("shift_end_ms", 0) >= HOUR_MS:
+        form = form | {"shift_end_ms": now_ms() + form["shift_end_ms"]}
+    response = await rita.post("/v1/riders/rita/shift", json=form)
+    assert response.status_code == 422
+    assert response.json()["error"]["field"] == field

@@ -1,0 +1,109 @@
+"""The environment is read once, checked, and what is wrong in it is named."""
+
+from __future__ import annotations
+
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from api.settings import CityArea, Settings
+from geo.errors import InvalidValue
+
+SECRET = "x" * 32
+
+
+@pytest.fixture
+def environ(tmp_path: Path) -> dict[str, str]:
+    return {
+        "HEXRUN_POSTGRES_URL": "postgresql://anna@host/base",
+        "HEXRUN_REDIS_URL": "redis://host",
+        "HEXRUN_DATA": str(tmp_path / "data"),
+    }
+
+
+def test_the_defaults(environ: dict[str, str], tmp_path: Path) -> None:
+    settings = Settings.from_environment(environ)
+    assert settings.city == CityArea(name="demo", lat=31.2304, lon=121.4737, radius_km=60.0)
+    assert (settings.host, settings.http_port, settings.stream_port) == ("127.0.0.1", 8080, 8081)
+    assert settings.data == tmp_path / "data"
+
+
+def test_a_secret_is_made_once_and_for_this_user_only(
+    environ: dict[str, str], tmp_path: Path
+) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: Settings.from_environment(environ), range(16)))
+    assert len({s.secret for s in found}) == 1
+    assert len(found[0].secret) >= 32
+    path = tmp_path / "data" / "secret"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [p.name for p in path.parent.iterdir()] == ["secret"]
+    assert found[0].secret not in repr(found[0])
+
+
+def test_where_the_secret_comes_from(environ: dict[str, str], tmp_path: Path) -> None:
+    file = tmp_path / "mine"
+    file.write_text(SECRET + "\n")
+    environ["HEXRUN_SECRET_FILE"] = str(file)
+    assert Settings.from_environment(environ).secret == SECRET
+    environ["HEXRUN_SECRET"] = "y" * 40
+    assert Settings.from_environment(environ).secret == "y" * 40
+    assert not (tmp_path / "data").exists()
+
+
+def test_everything_set(environ: dict[str, str]) -> None:
+    settings = Settings.from_environment(
+        environ
+        | {
+            "HEXRUN_CITY": "berlin:52.52,13.405",
+            "HEXRUN_CITY_RADIUS_KM": "25.5",
+            "HEXRUN_HOST": "0.0.0.0",
+            "HEXRUN_HTTP_PORT": "0",
+            "HEXRUN_STREAM_PORT": "9000",
+        }
+    )
+    assert settings.city == CityArea(name="berlin", lat=52.52, lon=13.405, radius_km=25.5)
+    assert (settings.host, settings.http_port, settings.stream_port) == ("0.0.0.0", 0, 9000)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("HEXRUN_POSTGRES_URL", ""),
+        ("HEXRUN_POSTGRES_URL", "mysql://root:geheim@host/base"),
+        ("HEXRUN_POSTGRES_URL", "geheim"),
+        ("HEXRUN_POSTGRES_URL", "http://[geheim"),
+        ("HEXRUN_REDIS_URL", ""),
+        ("HEXRUN_REDIS_URL", "memcached://host"),
+        ("HEXRUN_CITY", "demo"),
+        ("HEXRUN_CITY", "Demo:31,121"),
+        ("HEXRUN_CITY", "{demo}:31,121"),
+        ("HEXRUN_CITY", "demo:91,121"),
+        ("HEXRUN_CITY", "demo:31,181"),
+        ("HEXRUN_CITY", "demo:nan,121"),
+        ("HEXRUN_CITY", "demo:north,121"),
+        ("HEXRUN_CITY_RADIUS_KM", "0"),
+        ("HEXRUN_CITY_RADIUS_KM", "-3"),
+        ("HEXRUN_CITY_RADIUS_KM", "nan"),
+        ("HEXRUN_CITY_RADIUS_KM", "far"),
+        ("HEXRUN_HTTP_PORT", "http"),
+        ("HEXRUN_HTTP_PORT", "65536"),
+        ("HEXRUN_STREAM_PORT", "-1"),
+        ("HEXRUN_SECRET", "short"),
+    ],
+)
+def test_what_is_wrong_is_named(environ: dict[str, str], name: str, value: str) -> None:
+    with pytest.raises(InvalidValue) as caught:
+        Settings.from_environment(environ | {name: value})
+    assert str(caught.value).startswith(name)
+    assert "geheim" not in str(caught.value)
+
+
+def test_a_secret_file_that_is_none(environ: dict[str, str], tmp_path: Path) -> None:
+    short = tmp_path / "short"
+    short.write_text("abc")
+    for path in (short, tmp_path, short / "under"):
+        with pytest.raises(InvalidValue, match="HEXRUN_SECRET_FILE"):
+            Settings.from_environment(environ | {"HEXRUN_SECRET_FILE": str(path)})
