@@ -31,7 +31,7 @@ from api.journal import (
 )
 from api.pool import Frame, FrameRow, Pool
 from api.solver import SolverProcess
-from api.store import UNAVAILABLE, Receipt, Store
+from api.store import UNAVAILABLE, Receipt, Store, end_if_cancelled
 from dispatch.dispatcher import (
     Ask,
     Decide,
@@ -167,6 +167,7 @@ class CityDispatcher:
                     self._shape.name, self._owner, self._epoch, now_ms(), LEASE_MS
                 )
             except UNAVAILABLE as error:
+                end_if_cancelled()
                 log.warning("lease_not_renewed", error=str(error))
                 continue
             if not kept:
@@ -211,6 +212,7 @@ class CityDispatcher:
                     position = batch[-1].position
                     await self._queue.put(Events(position, tuple(p.event for p in batch)))
             except UNAVAILABLE as error:
+                end_if_cancelled()
                 log.warning("events_unreachable", error=str(error))
                 await asyncio.sleep(RETRY_S)
 

@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 
 from api.clock import monotonic_s, now_ms
 from api.feed import pause, stream_key, to_fields
-from api.store import UNAVAILABLE, Positioned, Sequencing, Store
+from api.store import UNAVAILABLE, Positioned, Sequencing, Store, end_if_cancelled
 
 BATCH_MAX = 500
 POLL_S = 0.1
@@ -49,6 +49,7 @@ async def run_sequencer(store: Store, redis_url: str, stop: asyncio.Event) -> No
                 finally:
                     await session.close()
             except UNAVAILABLE as error:
+                end_if_cancelled()
                 _log.warning("PostgreSQL is away, trying again: %s", error)
                 await pause(stop, RETRY_S)
     finally:

@@ -5,7 +5,7 @@
 | `server` | the process: sockets, tasks, the way out |
 | `connection`, `outbox` | one client: effects of his session, what waits for him |
 | `ingest`, `marks` | fixes to the journal and the pool, acknowledgements |
-| `mirror`, `followers`, `cancelling` | what the gateway knows of its city, and from where |
+| `mirror`, `followers` | what the gateway knows of its city, and from where |
 | `audience` | who listens to what |
 | `publish`, `city_map`, `views` | what riders and customers, and what operators are told |
 """

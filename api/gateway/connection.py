@@ -19,7 +19,6 @@ from api import messages as m
 from api.auth import Tokens
 from api.clock import now_ms
 from api.gateway.audience import Audience, View
-from api.gateway.cancelling import end_if_cancelled
 from api.gateway.city_map import CityMap
 from api.gateway.ingest import Ingest, Taken
 from api.gateway.marks import Watermarks
@@ -37,7 +36,7 @@ from api.session import (
     Watch,
     Watermark,
 )
-from api.store import UNAVAILABLE, Store
+from api.store import UNAVAILABLE, Store, end_if_cancelled
 from geo.errors import Conflict, NotFound, Unauthorised
 
 log = structlog.get_logger(__name__)

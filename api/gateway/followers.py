@@ -12,11 +12,10 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from api.feed import follow
-from api.gateway.cancelling import end_if_cancelled
 from api.gateway.city_map import CityMap
 from api.gateway.publish import Publisher
 from api.pool import Pool
-from api.store import UNAVAILABLE, CityState, Store
+from api.store import UNAVAILABLE, CityState, Store, end_if_cancelled
 from dispatch.events import RiderEvent, WentOffShift
 
 log = structlog.get_logger(__name__)

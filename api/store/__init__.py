@@ -10,6 +10,7 @@
 | `store` | `Store`, all of it behind one name |
 """
 
+from api.store.cancelling import end_if_cancelled
 from api.store.migrate import migrate
 from api.store.sequencing import Sequencing
 from api.store.store import UNAVAILABLE, Store
@@ -36,5 +37,6 @@ __all__ = [
     "Sequencing",
     "Store",
     "Written",
+    "end_if_cancelled",
     "migrate",
 ]

@@ -80,7 +80,7 @@ class Good:
     def problems(self, snapshot=None, plan=None, policy=None):
         return check_plan(snapshot or self.snapshot, plan or self.plan, policy or self.policy)
 
-    def with_offer(self, order_id, **fields):
+    def with_offer(self, order_id, /, **fields):
         changed = replace(self.by_order[order_id], **fields)
         offers = tuple(changed if o.order_id == order_id else o for o in self.plan.offers)
         return replace(self.plan, offers=offers)

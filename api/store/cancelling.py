@@ -1,4 +1,4 @@
-"""Cancelled tasks of the gateway end; imports asyncio only."""
+"""A cancelled task ends, even where its cancellation became a database error; imports asyncio."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import asyncio
 def end_if_cancelled() -> None:
     """Raise CancelledError in a task that was asked to end.
 
-    To be called where a database error was caught: a query that is cancelled may end with an error
-    of its connection instead.
+    To be called where one of `UNAVAILABLE` was caught: a query that is cancelled may end with an
+    error of its connection instead.
     """
     task = asyncio.current_task()
     if task is not None and task.cancelling():
