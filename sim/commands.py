@@ -8,32 +8,11 @@ from __future__ import annotations
 import resource
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-from sim.kpi import Kpis
+from sim.report import RunResult
 from sim.run import Progress, Stopwatch, simulate
 from sim.scenario import Scenario, load_scenario
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunResult:
-    """One run. `orders_per_s` is orders a second of real time; `other_s` is what neither `decide`
-    nor the referee took, the drawing of the city included. `violations` is empty for a sound
-    engine."""
-
-    scenario: str
-    seed: int
-    kpis: Kpis
-    orders_per_s: float
-    decide_s: float
-    referee_s: float
-    other_s: float
-    rounds: int
-    events: int
-    event_log_sha256: str
-    peak_rss_mib: float
-    violations: tuple[str, ...]
 
 
 def run_scenario(

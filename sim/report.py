@@ -1,13 +1,35 @@
-"""A run's figures for people (a table) and for programs (one JSON line); imports rich and json."""
+"""A run's result, for people (a table) and for programs (one JSON line); imports rich and json."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from rich.table import Table
 
-from sim.commands import RunResult
+from sim.kpi import Kpis
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult:
+    """One run. `orders_per_s` is orders a second of real time; `other_s` is what neither `decide`
+    nor the referee took, the drawing of the city included. `violations` is empty for a sound
+    engine."""
+
+    scenario: str
+    seed: int
+    kpis: Kpis
+    orders_per_s: float
+    decide_s: float
+    referee_s: float
+    other_s: float
+    rounds: int
+    events: int
+    event_log_sha256: str
+    peak_rss_mib: float
+    violations: tuple[str, ...]
+
 
 # What stands behind a figure, by the end of its name; the first that fits.
 _UNITS = (

@@ -91,13 +91,15 @@ def run_scenario(name: str, seed: int, as_json: bool) -> None:
 
 def run_mdrp(folder: Path, out: Path | None, as_json: bool) -> None:
     """Runs one benchmark day, prints its metrics and writes its solution files."""
-    from sim.mdrp import run_day, write_solution
+    from sim.mdrp.run import run_day, write_solution
 
     with bar(folder.name, None) as (progress, task):
         result = run_day(
             folder,
             stopwatch=monotonic_s,
-            progress=lambda done, total: progress.update(task, completed=done, total=total),
+            progress=lambda minute, placed, delivered: progress.update(
+                task, completed=delivered, total=placed
+            ),
         )
     if out is not None:
         write_solution(result, out)

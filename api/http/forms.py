@@ -1,12 +1,14 @@
-"""The requests' bodies, checked field by field; may import pydantic and geo."""
+"""The requests' bodies, checked field by field; may import pydantic, the codec and geo."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
+from api.codec import to_json
 from geo.datum import System
+from geo.errors import InvalidValue
 
 MS_MAX = 4_102_444_800_000  # the year 2100
 STOPS_MAX = 10
@@ -22,6 +24,18 @@ AtMs = Annotated[int, Field(strict=True, ge=0, le=MS_MAX, description="ms since 
 Load = Annotated[int, Field(strict=True, ge=0, le=LOAD_MAX)]
 Lat = Annotated[float, Field(strict=True, ge=-90, le=90, allow_inf_nan=False)]
 Lon = Annotated[float, Field(strict=True, ge=-180, le=180, allow_inf_nan=False)]
+
+
+def _storable(details: dict[str, object]) -> dict[str, object]:
+    """Any JSON but what no database holds: U+0000, half characters, integers beyond 64 bits."""
+    try:
+        to_json(details)
+    except (ValueError, OverflowError, RecursionError, InvalidValue) as error:
+        raise ValueError(f"JSON that can be stored ({error})") from None
+    return details
+
+
+Details = dict[str, object]
 
 
 class Form(BaseModel):
@@ -57,7 +71,7 @@ class QuoteForm(Form):
     merchant_id: Id | None = None
     load: Annotated[tuple[Load, ...], Field(min_length=1, max_length=LOAD_DIMENSIONS_MAX)] = (1,)
     note: FreeText = ""
-    details: dict[str, object] = Field(default_factory=dict, description="the job type's own form")
+    details: Details = Field(default_factory=dict, description="the job type's own form")
 
 
 class NewOrderForm(QuoteForm):

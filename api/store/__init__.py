@@ -4,7 +4,7 @@
 |---|---|
 | `schema`, `migrations`, `migrate` | the tables, and how a database gets them |
 | `values` | what goes in and comes out |
-| `rows` | the set-based writes |
+| `rows`, `cancelling` | the set-based writes; how retrying loops end |
 | `orders`, `riders`, `plans` | the transactions that change something |
 | `reading`, `leases`, `sequencing` | the queries, the cities' leases, the sequencer's session |
 | `store` | `Store`, all of it behind one name |

@@ -56,7 +56,7 @@ def test_a_rider_moves_within_a_minute_of_the_start(demo, page):
 
     wait_for(moved, 40, "a rider that moves")
     assert time.monotonic() - demo.began_s < FIRST_MOVE_LIMIT_S
-    assert len(riders(page)) == 300
+    wait_for(lambda: len(riders(page)) == 300, 30, "all 300 riders")
 
 
 def test_orders_change_state_on_the_page(page):

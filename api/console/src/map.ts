@@ -14,7 +14,7 @@ const ZOOM_STEP = 1.7;
 /** A stage as narrow has the panel and the details at the bottom. */
 const NARROW_PX = 720;
 /** Metres a pixel when the map comes to one order or rider. */
-const CLOSE = 3.5;
+const CLOSE = 1.8;
 /** A processor that draws leaves time for others. */
 const SOFTWARE_FRAME_MS = 33;
 /** The whole city is all of it but strays: what lies out by more than half the width of the rest. */

@@ -151,6 +151,7 @@ function fill(rows: readonly Row[], counts: ReadonlyMap<string, number>, total: 
     const n = counts.get(state.name) ?? 0;
     say(count, number(n));
     part.style.flexGrow = String(n);
+    part.hidden = n === 0;
   }
 }
 

@@ -172,7 +172,7 @@ export class World {
     const first = before !== view.state && this.tally(view, now);
     if (order === undefined && ended) {
       // Over before it was seen, or settled after it left the map: there is nothing to draw.
-      if (first && tell) this.tell(view, now);
+      if (first && tell) this.tell(view, null, now);
       return;
     }
     const stops = view.stops.map((stop) => ({
@@ -200,16 +200,17 @@ export class World {
     if (order.riderId !== null && !ended) this.riders.get(order.riderId)?.orders.add(order);
     const settled = before !== null && isDone(before) && isDone(view.state);
     const changed = before !== view.state || riderBefore !== view.rider_id;
-    if (tell && changed && !settled) this.tell(view, now);
+    if (tell && changed && !settled) this.tell(view, riderBefore, now);
     this.revision += 1;
   }
 
-  private tell(view: OrderView, now: number): void {
+  /** An ended order has no rider any more: it is told with the one it had. */
+  private tell(view: OrderView, riderBefore: string | null, now: number): void {
     this.changes.unshift({
       atMs: this.serverMs(now),
       orderId: view.order_id,
       state: view.state,
-      riderId: view.rider_id,
+      riderId: view.rider_id ?? (isEnded(view.state) ? riderBefore : null),
     });
     this.changes.length = Math.min(this.changes.length, CHANGES_MAX);
   }

@@ -48,9 +48,11 @@ def http_database(servers: ServerUrls) -> str:
 async def store(http_database: str) -> AsyncIterator[Store]:
     """A store on that database, emptied."""
     connection = await asyncpg.connect(http_database.replace("+asyncpg", "", 1))
-    tables = ", ".join(name for name in metadata.tables if name != "installation")
-    await connection.execute("SET session_replication_role = replica")  # no triggers
-    await connection.execute(f"TRUNCATE {tables} RESTART IDENTITY")
+    emptied = "; ".join(f"DELETE FROM {t}" for t in metadata.tables if t != "installation")
+    # No triggers, and no waiting for the disk: faster than TRUNCATE for a few rows.
+    await connection.execute(
+        "SET session_replication_role = replica; SET synchronous_commit = off; " + emptied
+    )
     await connection.close()
     opened = await Store.open(http_database)
     yield opened

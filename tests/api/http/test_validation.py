@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx2
+import numpy as np
 import pytest
 
 from api.auth import Tokens
@@ -89,6 +90,42 @@ async def test_a_wrong_value_is_named(
     if shown is not None:
         assert found["value"] == shown
     assert await store.counts("demo") == {}
+
+
+NASTY: tuple[Any, ...] = (
+    None, True, 0, -1, 2**63, 10**30, 1.5, 1e308, float("nan"), "", "x" * 600, "\0", "\ud800",
+    "\\u0000", "gcj02", [], [[]], {}, {"a": {"\0": 1}}, {"a": 10**30}, {"a": "\ud800"}, [1] * 20,
+)  # fmt: skip
+
+
+def _paths(value: Any, path: str = "") -> list[str]:
+    inner = value.items() if isinstance(value, dict) else enumerate(value)
+    found = [] if not path else [path]
+    if isinstance(value, dict | list):
+        for key, part in inner:
+            here = f"{path}.{key}".lstrip(".")
+            found += _paths(part, here) if isinstance(part, dict | list) else [here]
+    return found
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_no_form_breaks_the_server(anna: Client, form: dict[str, Any], seed: int) -> None:
+    """Any field replaced by anything is an order or a clear refusal."""
+    rng = np.random.default_rng(seed)
+    full = form | {"details": {"a": 1}, "load": [1], "customer_id": "anna", "price_token": None}
+    for n in range(80):
+        body = full
+        for _ in range(int(rng.integers(1, 3))):
+            path = str(rng.choice(_paths(body)))
+            body = changed(body, path, NASTY[int(rng.integers(0, len(NASTY)))])
+        text = json.dumps(body).encode()
+        headers = {"Content-Type": "application/json", "Idempotency-Key": f"{seed}-{n}"}
+        response = await anna.post("/v1/orders", content=text, headers=headers)
+        assert response.status_code in (201, 422), (text, response.text)
+        if response.status_code == 422:
+            found = error(response, 422)
+            assert found["field"]
+            assert found["expected"]
 
 
 async def test_a_window_must_be_one(anna: Client, form: dict[str, Any]) -> None:

@@ -44,10 +44,12 @@ def migrated_url(servers: ServerUrls) -> str:
 async def sql(migrated_url: str) -> AsyncIterator[asyncpg.Connection]:
     """The database, empty, on a connection of its own to look behind the store's back."""
     connection = await asyncpg.connect(migrated_url.replace("+asyncpg", "", 1))
-    tables = ", ".join(name for name in metadata.tables if name != "installation")
-    await connection.execute("SET session_replication_role = replica")  # no triggers
-    await connection.execute(f"TRUNCATE {tables} RESTART IDENTITY")
-    await connection.execute("SET session_replication_role = DEFAULT")
+    emptied = "; ".join(f"DELETE FROM {t}" for t in metadata.tables if t != "installation")
+    # No triggers, and no waiting for the disk: faster than TRUNCATE for a few rows.
+    await connection.execute(
+        "SET session_replication_role = replica; SET synchronous_commit = off; " + emptied
+    )
+    await connection.execute("RESET session_replication_role; RESET synchronous_commit")
     yield connection
     await connection.close()
 

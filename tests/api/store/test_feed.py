@@ -124,11 +124,13 @@ async def test_a_stream_with_holes(
     await first.reach(8)
     key = stream_key("demo")
     await redis.xdel(key, "1-0", "4-0", "5-0")
-    late = Reader(store, redis)
+    late, middle = Reader(store, redis), Reader(store, redis, after=2)
     await late.reach(8)
+    await middle.reach(6)
     assert late.got == first.got == await everything(store)
-    await first.end()
-    await late.end()
+    assert middle.got == await everything(store, 2)  # starts whole: the gap comes inside
+    for reader in (first, late, middle):
+        await reader.end()
 
 
 async def test_redis_is_emptied(

@@ -128,6 +128,10 @@ async def test_plans_and_commands_side_by_side(
         *(store.run(o.id, cancel) for o, cancel in zip(orders, cancels, strict=True)),
     )
     assert not set(first.committed) & set(second.committed)
+    # Whoever came later waited, and then saw what had happened.
+    assert {code for _, code in first.dropped + second.dropped} == {"order_moved"}
+    for written in (first, second):
+        assert len(written.committed) + len(written.dropped) == len(orders)
     assert all(o.refusal is None for o in others)
     assert all(o.state == "cancelled_customer" for o in [await store.order(o.id) for o in orders])
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import asyncpg
 import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.sequencer import run_sequencer
-from api.store import UNAVAILABLE, Store
+from api.store import UNAVAILABLE, Store, reading
 from dispatch.commands import Arrive, Cancel, Complete, FinishStop, GoOffShift, GoOnShift
 from dispatch.events import Event, Placed, RiderEvent
 from dispatch.model import Order, Party, Place, Rider
@@ -138,6 +139,27 @@ async def test_who_starts_from_a_snapshot_misses_nothing(
         assert {k: v for k, v in follower.riders.items() if v.state == "on"} == on_shift
         for order_id in follower.orders.keys() - live.keys():
             assert follower.orders[order_id] == await store.order(order_id)
+
+
+async def test_a_snapshot_and_its_position_are_of_one_moment(
+    store: Store, placed: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An order that is placed and sequenced while the city is being read."""
+    await placed("o1")
+    await sequence(store)
+    original = reading.live_orders
+
+    async def meanwhile(connection: AsyncConnection, city: str) -> list[Order]:
+        found = await original(connection, city)
+        await placed("o2")
+        await sequence(store)
+        return found
+
+    monkeypatch.setattr(reading, "live_orders", meanwhile)
+    state = await store.load_city("demo")
+    assert ([o.id for o in state.orders], state.position) == (["o1"], 2)
+    later = await store.events_after(state.position, "demo", 10)
+    assert [(p.event.order_id, p.event.seq) for p in later] == [("o2", 1), ("o2", 2)]  # type: ignore[union-attr]
 
 
 async def test_a_server_that_is_away_is_told_as_such(
