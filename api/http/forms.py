@@ -35,7 +35,7 @@ def _storable(details: dict[str, object]) -> dict[str, object]:
     return details
 
 
-Details = dict[str, object]
+Details = Annotated[dict[str, object], AfterValidator(_storable)]
 
 
 class Form(BaseModel):

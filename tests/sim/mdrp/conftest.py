@@ -39,8 +39,7 @@ def small_day(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def real_day() -> Path:
     """A day of the benchmark's files; skips where they are not."""
-    beside = HERE.parents[2].parent / "shared" / "data" / "mdrplib"
-    folder = Path(os.environ.get("HEXRUN_MDRP", beside)) / REAL_DAY
+    folder = Path(os.environ.get("HEXRUN_MDRP", "")) / REAL_DAY
     if not folder.is_dir():
         pytest.skip("the benchmark's files are not here: set HEXRUN_MDRP to their folder")
     return folder
