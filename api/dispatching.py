@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from api.clock import monotonic_s, now_ms
-from api.feed import follow
+from api.feed import follow, pause
 from api.journal import (
     CityShape,
     Events,
@@ -155,8 +155,7 @@ class CityDispatcher:
                 self._epoch = epoch
                 log.info("city_taken", city=self._shape.name, epoch=epoch)
                 return True
-            with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), RETRY_S)
+            await pause(stop, RETRY_S)
         return False
 
     async def _renew(self) -> None:

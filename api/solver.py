@@ -68,7 +68,8 @@ class SolverProcess:
             pass_fds=(self._fd,),
         )
         assert self._process.stdout is not None
-        await asyncio.wait_for(self._process.stdout.readexactly(1), START_LIMIT_S)
+        async with asyncio.timeout(START_LIMIT_S):
+            await self._process.stdout.readexactly(1)
 
     def _grow(self, size: int) -> None:
         os.ftruncate(self._fd, size)
@@ -87,7 +88,8 @@ class SolverProcess:
         view.release()
         knobs = msgspec.msgpack.encode(policy)
         try:
-            return await asyncio.wait_for(self._ask(packed.size, knobs), limit_s)
+            async with asyncio.timeout(limit_s):
+                return await self._ask(packed.size, knobs)
         except (TimeoutError, asyncio.IncompleteReadError, OSError) as error:
             log.warning("solver_failed", error=type(error).__name__, limit_s=limit_s)
             await self._restart()

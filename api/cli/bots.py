@@ -24,6 +24,7 @@ from websockets.exceptions import WebSocketException
 from api import messages as m
 from api.auth import Role, Tokens
 from api.clock import now_ms
+from api.feed import pause
 from api.gateway.server import STREAM_PATH
 from api.settings import Settings
 from dispatch.model import Order, StopKind, StopState
@@ -217,7 +218,8 @@ class Bots:
                 await send(socket, codec, m.Watch(orders=[order_id]))
                 while not stop.is_set():
                     try:
-                        raw = await asyncio.wait_for(socket.recv(), 1.0)
+                        async with asyncio.timeout(1.0):
+                            raw = await socket.recv()
                     except TimeoutError:
                         continue
                     frame = codec.decode_any(raw)
@@ -288,7 +290,8 @@ class RiderBot:
     async def _listen(self, socket: ClientConnection, wait_s: float) -> None:
         """Hears what comes within `wait_s` seconds: one frame at most."""
         try:
-            raw = await asyncio.wait_for(socket.recv(), max(wait_s, 0.001))
+            async with asyncio.timeout(max(wait_s, 0.001)):
+                raw = await socket.recv()
         except TimeoutError:
             return
         self._hear(self._codec.decode_any(raw))
@@ -480,5 +483,4 @@ async def send(socket: ClientConnection, codec: m.Codec, frame: object) -> None:
 
 
 async def _sleep(wait_s: float, stop: asyncio.Event) -> None:
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(stop.wait(), max(wait_s, 0.0))
+    await pause(stop, max(wait_s, 0.0))

@@ -26,6 +26,7 @@ from api.cli.live import live_services, set_ports
 from api.cli.roles import DISPATCH_NAME
 from api.cli.simulate import kpi_table
 from api.clock import monotonic_s, now_ms
+from api.feed import pause
 from api.gateway.server import STREAM_PATH
 from api.journal import PlanMade, journals, read_journal
 from api.segments import iterate
@@ -146,8 +147,7 @@ class _Demo:
                     if not quiet:
                         live.update(await self._line(client, settings, ends_s))
                     left = 1.0 if ends_s is None else min(1.0, max(0.0, ends_s - monotonic_s()))
-                    with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self._stop.wait(), left)
+                    await pause(self._stop, left)
 
     async def _line(
         self, client: httpx2.AsyncClient, settings: Settings, ends_s: float | None

@@ -283,7 +283,12 @@ class Toy:
         self.accept, self.decline, self.cancel, self.fail = accept, decline, cancel, fail
         self.drop_out, self.withdraw, self.deviate = drop_out, withdraw, deviate
         self.scheduled, self.visits, self.skilled = scheduled, visits, skilled
-        self.breaks, self.lag_ms, self.decide_ms, self.leave_ms = breaks, lag_ms, decide_ms, leave_ms
+        self.breaks, self.lag_ms, self.decide_ms, self.leave_ms = (
+            breaks,
+            lag_ms,
+            decide_ms,
+            leave_ms,
+        )
         self.ride_max_ms, self.windows, self.on_round = ride_max_ms, windows, on_round
         self.now = self.ticked = T0
         self.orders: dict[str, Order] = {}
@@ -306,7 +311,9 @@ class Toy:
                 skills=("ice",) if self.rng.random() < 0.5 else (),
             )  # fmt: skip
             self.walkers[rider.id] = Walker(rider, x, y)
-            self._at(T0 + int(self.rng.uniform(0, 5 * MINUTE)), self._start_shift, rider.id, minutes)
+            self._at(
+                T0 + int(self.rng.uniform(0, 5 * MINUTE)), self._start_shift, rider.id, minutes
+            )
         for i in range(orders):
             self._at(T0 + int(self.rng.uniform(0, minutes * MINUTE)), self._place, i)
         self._at(T0, self._send_fixes)
@@ -661,6 +668,7 @@ class Kit:
     T0, MINUTE, PLANE = T0, MINUTE, PLANE
     Scene, Toy = Scene, Toy
     place = staticmethod(place)
+    cancel = staticmethod(lambda at_ms: c.Cancel(at_ms=at_ms, by=Party.CUSTOMER))
     new_order = staticmethod(new_order)
     view = staticmethod(view)
     known_of = staticmethod(known_of)

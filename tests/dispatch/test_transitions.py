@@ -76,7 +76,9 @@ class Paper:
 
     @property
     def goods(self):
-        picked = [k == "pickup" and s == "done" for k, s in zip(self.kinds, self.stops, strict=True)]
+        picked = [
+            k == "pickup" and s == "done" for k, s in zip(self.kinds, self.stops, strict=True)
+        ]
         return self.state == "under_way" and any(picked)
 
     @property

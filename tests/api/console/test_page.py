@@ -209,7 +209,7 @@ def test_a_refusal_is_said_and_not_hammered(city, opened):
     here = opened()
     expect(on(here.page, "connection")).to_have_text("Refused")
     expect(on(here.page, "banner")).to_contain_text("The token has expired.")
-    here.page.wait_for_timeout(1500)
+    here.page.wait_for_timeout(1000)
     assert len(city.subprotocols) == 1
     city.refusal = ""
     here.page.get_by_role("button", name="Try now").click()

@@ -65,7 +65,9 @@ def any_instance(seed):
     load = np.zeros((s, 3), np.int32)
     for row, (kind, order) in enumerate(zip(kinds, owner, strict=True)):
         load[row] = {PICKUP: 1, DROPOFF: -1, VISIT: 0}[kind] * size[order]
-    on_board = np.array([[size[o] for o in aboard if first[o] in route] for route in routes], object)
+    on_board = np.array(
+        [[size[o] for o in aboard if first[o] in route] for route in routes], object
+    )
     start = np.array([np.sum(x, axis=0) if len(x) else np.zeros(3) for x in on_board], np.int64)
     x, y = rng.integers(-3000, 3000, (2, s)).astype(float)
     door = rng.integers(-1, 2, s).astype(np.int32)
@@ -331,7 +333,8 @@ def test_a_route_that_already_breaks_a_rule_takes_nothing(solved):
 def test_no_stops_at_all():
     it = any_instance(1)
     none = {
-        name: getattr(it.snapshot.stops, name)[:0] for name in it.snapshot.stops.__dataclass_fields__
+        name: getattr(it.snapshot.stops, name)[:0]
+        for name in it.snapshot.stops.__dataclass_fields__
     }
     orders = {
         name: getattr(it.snapshot.orders, name)[:0]

@@ -1,0 +1,103 @@
+"""The working columns: growth, widening, and what a snapshot may see of them."""
+
+import numpy as np
+import pytest
+
+from dispatch.columns import RECENT_PICKUPS, Table, padded
+from dispatch.model import LOAD_DIMENSIONS, RouteStop
+from geo.errors import InvalidValue
+
+
+def test_a_table_grows_and_keeps_what_it_holds():
+    table = Table(x=(np.float64, 0.0, ()), load=(np.int32, -1, (2,)))
+    for i in range(500):
+        row = table.add()
+        assert row == i
+        assert (table["x"][row], table["load"][row].tolist()) == (0.0, [-1, -1])
+        table["x"][row], table["load"][row] = i, (i, -i)
+    assert table.size == 500
+    assert table.copy("x").tolist() == list(range(500))
+    assert table.copy("load")[:, 1].tolist() == [-i for i in range(500)]
+    assert table.add(300) == 500
+    assert table.size == 800
+    assert set(table["x"][500:800]) == {0.0}
+
+
+def test_a_widened_column_keeps_its_rows():
+    table = Table(route=(np.int32, -1, (2,)))
+    table.add(3)
+    table["route"][1] = (5, 6)
+    table.widen("route", 4)
+    assert table.copy("route").tolist() == [[-1] * 4, [5, 6, -1, -1], [-1] * 4]
+
+
+def test_a_copy_is_apart_and_cannot_be_written():
+    table = Table(x=(np.float64, 0.0, ()))
+    table.add(2)
+    copy = table.copy("x")
+    table["x"][0] = 5
+    assert copy.tolist() == [0, 0]
+    with pytest.raises(ValueError, match="read-only"):
+        copy[0] = 1
+
+
+def test_loads_are_padded_and_never_cut():
+    assert padded((), "f") == (0,) * LOAD_DIMENSIONS
+    assert padded((4,), "f") == (4, 0, 0)
+    assert padded((1, 2, 3), "f") == (1, 2, 3)
+    with pytest.raises(InvalidValue) as caught:
+        padded((1, 2, 3, 4), "f")
+    assert caught.value.field == "f"
+
+
+def test_a_told_route_may_be_wider_than_the_policy_allows(kit, scene):
+    """Riders may come to hold more than a round would give them."""
+    scene.rider("r", capacity=(99,))
+    told = []
+    for i in range(9):
+        scene.place(f"o{i}")
+        told += [(f"o{i}", 0), (f"o{i}", 1)]
+        scene.give(f"o{i}", "r", route=told)
+    assert scene.route("r") == told
+    snapshot = scene.snapshot()
+    snapshot.check()
+    assert snapshot.riders.route.shape[1] >= 18
+    assert scene.orders["o8"].assignment.route[0] == RouteStop(order_id="o0", stop=0)
+    scene.place("more")
+    assert [w.order_id for w in scene.decide()[1].waits] == ["more"]
+
+
+def test_a_row_that_is_used_again_has_nothing_of_the_old_order(kit, scene):
+    scene.rider("r")
+    scene.place(
+        "old", (900, 900), (800, 800), skills=("ice",), ride_max_ms=5, load=(3, 3, 3),
+        pickup={"latest_ms": kit.T0 + 5, "place_id": "m"},
+    )  # fmt: skip
+    before = scene.dispatcher.columns.order_row["old"]
+    stop = scene.dispatcher.columns.stop_row("old", 0)
+    scene.do("old", kit.cancel(kit.T0))
+    scene.place("new", (10, 20), (30, 40), load=(1,))
+    columns = scene.dispatcher.columns
+    assert columns.order_row == {"new": before}
+    assert columns.stop_row("new", 0) == stop
+    fresh = kit.Scene()
+    fresh.rider("r")
+    fresh.place("new", (10, 20), (30, 40), load=(1,))
+    one, two = scene.snapshot(), fresh.snapshot()
+    for table in ("stops", "orders"):
+        for name in getattr(one, table).__dataclass_fields__:
+            a, b = getattr(getattr(one, table), name), getattr(getattr(two, table), name)
+            own = slice(0, 2) if table == "stops" else slice(0, 1)
+            assert np.array_equal(a[own], b[own]), (table, name)
+
+
+def test_recent_pickups_are_the_latest(kit, scene):
+    scene.rider("r", capacity=(10**6,))
+    for i in range(RECENT_PICKUPS + 5):
+        scene.place(f"o{i}", (10.0 * i, 0))
+        scene.give(f"o{i}", "r", route=[(f"o{i}", 0), (f"o{i}", 1)])
+        for stop in (0, 1):
+            scene.serve(f"o{i}", stop, kit.T0 + i)
+    recent = scene.snapshot().recent
+    assert recent.shape == (RECENT_PICKUPS, 2)
+    assert recent[:, 0] == pytest.approx([10.0 * (i + 5) for i in range(RECENT_PICKUPS)], abs=1e-3)
