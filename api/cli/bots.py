@@ -132,7 +132,7 @@ class Bots:
     async def _report(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
             self._write()
-            await _sleep(1.0, stop)
+            await pause(stop, 1.0)
 
     def _write(self) -> None:
         path = Path(self.settings.data) / "run" / BOTS_NAME
@@ -150,7 +150,7 @@ class Bots:
             due = mind.wake_at()
             if due is None:
                 return
-            await _sleep((due - now_ms()) / 1000, stop)
+            await pause(stop, (due - now_ms()) / 1000)
             if stop.is_set():
                 return
             for action in mind.act(now_ms()):
@@ -176,10 +176,10 @@ class Bots:
             try:
                 answer = await self.http.post("/v1/orders", json=body, headers=headers)
             except httpx2.TransportError:
-                await _sleep(RETRY_S, stop)
+                await pause(stop, RETRY_S)
                 continue
             if answer.status_code >= 500:
-                await _sleep(RETRY_S, stop)
+                await pause(stop, RETRY_S)
                 continue
             if answer.status_code >= 400:
                 self.counts["orders_refused"] += 1
@@ -266,7 +266,7 @@ class RiderBot:
             except (WebSocketException, OSError, TimeoutError) as error:
                 self._bots.counts["rider_reconnects"] += 1
                 log.info("rider_cut_off", rider_id=self._id, error=str(error))
-                await _sleep(RETRY_S, stop)
+                await pause(stop, RETRY_S)
 
     async def _session(self, socket: ClientConnection, stop: asyncio.Event) -> None:
         await send(socket, self._codec, m.Hello(system=System.WGS84))
@@ -367,7 +367,7 @@ class RiderBot:
                     return
                 log.warning("rider_refused", status=answer.status_code, body=answer.text[:300])
                 self._bots.counts["riders_refused"] += 1
-            await _sleep(RETRY_S, stop)
+            await pause(stop, RETRY_S)
 
     async def _shift(self, body: dict[str, Any]) -> None:
         if body["on"]:
@@ -480,7 +480,3 @@ def order_body(request: OrderRequest) -> dict[str, Any]:
 async def send(socket: ClientConnection, codec: m.Codec, frame: object) -> None:
     """One frame in the socket's encoding."""
     await socket.send(codec.encode(frame), text=codec.text)
-
-
-async def _sleep(wait_s: float, stop: asyncio.Event) -> None:
-    await pause(stop, max(wait_s, 0.0))

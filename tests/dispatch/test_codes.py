@@ -1,4 +1,6 @@
-"""Courier codes: one for each reachable order, final only at the end, as the couriers print them."""
+"""Courier codes: one for each reachable order, final only at its end, as they are printed."""
+
+import itertools
 
 import numpy as np
 import pytest
@@ -160,7 +162,7 @@ def test_codes_do_not_run_backwards_within_an_attempt(kit):
     for n in range(400):
         fields = {"stops": tuple(visits)} if n % 4 == 0 else {}
         lives = any_life(rng, kit.new_order(**fields))
-        for before, after in zip(lives, lives[1:], strict=False):
+        for before, after in itertools.pairwise(lives):
             if before.attempts == after.attempts and after.assignment is not None:
                 here, there = stage_of(before), stage_of(after)
                 if here in forward and there in forward:

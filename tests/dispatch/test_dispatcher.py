@@ -28,8 +28,8 @@ from dispatch.referee import check_plan
 from geo.errors import InvalidValue
 
 WILD = {
-    "orders": 40, "minutes": 40, "riders": 6, "accept": 0.7, "decline": 0.15, "cancel": 0.2, "fail": 0.1,
-    "drop_out": 0.15, "withdraw": 0.1, "deviate": 0.2, "scheduled": 0.2, "visits": 0.15,
+    "orders": 40, "minutes": 40, "riders": 6, "accept": 0.7, "decline": 0.15, "cancel": 0.2,
+    "fail": 0.1, "drop_out": 0.15, "withdraw": 0.1, "deviate": 0.2, "scheduled": 0.2, "visits": 0.15,
     "skilled": 0.2, "windows": 0.3, "breaks": True,
 }  # fmt: skip
 CITIES = {
@@ -103,7 +103,7 @@ def test_a_restart_in_the_middle_of_the_day_changes_nothing(kit, city):
     """Compared by id: rows differ, and with them the order in which a plan lists its orders.
 
     A plan is taken a little after the restart, because of what the store does not know: when a
-    rider has left the door of an order that is done. It offers all at once, to have much to compare.
+    rider has left the door of an order that is done. All is offered at once: much to compare.
     """
     moods = WILD if city == "strict" else CITIES[city]
     strict = Policy(tick_ms=10_000, complete_after_ms=10 * kit.MINUTE, diversion=False)

@@ -510,9 +510,13 @@ def test_goods_on_board_are_not_cancelled_but_returned(by):
 
 def test_what_was_handed_over_on_the_way_does_not_come_back():
     order = under_way("pdd")
-    for stop, last in ((1, c.FinishStop(at_ms=6, rider_id="ann", stop=1)),
-                       (2, c.FailStop(at_ms=7, rider_id="ann", stop=2, reason="shut"))):  # fmt: skip
-        order = run(order, c.Arrive(at_ms=6, rider_id="ann", stop=stop), last)
+    order = run(
+        order,
+        c.Arrive(at_ms=6, rider_id="ann", stop=1),
+        c.FinishStop(at_ms=6, rider_id="ann", stop=1),
+        c.Arrive(at_ms=7, rider_id="ann", stop=2),
+        c.FailStop(at_ms=7, rider_id="ann", stop=2, reason="shut"),
+    )
     assert order.stops[-1].load == (-2, 0)
 
 

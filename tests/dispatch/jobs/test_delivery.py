@@ -52,7 +52,8 @@ def test_the_promise_starts_when_the_goods_are_ready():
     assert past == JOB.quote(ask(), AT), "a phone's clock may be a minute behind"
 
 
-def test_the_longest_way(metres=15_000 / 1.3):
+def test_the_longest_way():
+    metres = 15_000 / 1.3
     JOB.quote(ask(metres - 1), AT)
     with pytest.raises(InvalidValue) as caught:
         JOB.quote(ask(metres + 1), AT)

@@ -126,7 +126,7 @@ def any_instance(seed):
     return SimpleNamespace(snapshot=snapshot, terms=terms, policy=policy, pairs=pairs)
 
 
-def by_hand(it, rider, route, without=()):
+def by_hand(it, rider, route, without=()):  # noqa: C901 - a list of rules
     """(points, moments) of driving `route`, or (None, None) where a rule forbids it.
 
     `without` names rules to leave out, which shows that the instances exercise them.
@@ -202,7 +202,7 @@ def with_order(it, rider, order, i, j):
     rd, od = it.snapshot.riders, it.snapshot.orders
     route = rd.route[rider, : rd.route_len[rider]].tolist()
     a, two = int(od.first_stop[order]), od.stop_count[order] == 2
-    new = route[:i] + [a] + (route[i:j] + [a + 1] + route[j:] if two else route[i:])
+    new = route[:i] + [a] + ([*route[i:j], a + 1, *route[j:]] if two else route[i:])
     return new, two
 
 
