@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from rich.table import Table
 
@@ -50,35 +51,12 @@ _UNITS = (
 )
 
 
-def table(result: RunResult) -> Table:
-    """The KPIs and what the run took, one figure a row."""
-    out = Table(title=f"{result.scenario}, seed {result.seed}", title_justify="left")
-    out.add_column("figure")
-    out.add_column("value", justify="right")
-    for name, value in result.kpis.items():
-        out.add_row(*_row(name, value))
-    out.add_section()
-    speed: Mapping[str, float | int | None] = {
-        "orders_per_s": result.orders_per_s,
-        "decide_s": result.decide_s,
-        "referee_s": result.referee_s,
-        "other_s": result.other_s,
-        "rounds": result.rounds,
-        "events": result.events,
-        "peak_rss_mib": result.peak_rss_mib,
-    }
-    for name, value in speed.items():
-        out.add_row(*_row(name, value))
-    out.add_row("event log SHA-256", result.event_log_sha256[:16])
-    return out
-
-
-def to_json_line(result: RunResult) -> str:
-    """Everything in one line of JSON, keys in a fixed order, without a line end."""
-    fields = {
+def figures(result: RunResult) -> dict[str, Any]:
+    """Everything that a run gives, by name, its KPIs among the others."""
+    return {
         "scenario": result.scenario,
         "seed": result.seed,
-        "kpis": result.kpis,
+        **result.kpis,
         "orders_per_s": result.orders_per_s,
         "decide_s": result.decide_s,
         "referee_s": result.referee_s,
@@ -89,15 +67,33 @@ def to_json_line(result: RunResult) -> str:
         "peak_rss_mib": result.peak_rss_mib,
         "violations": list(result.violations),
     }
-    return json.dumps(fields, ensure_ascii=False, allow_nan=False)
 
 
-def _row(name: str, value: float | int | None) -> tuple[str, str]:
+def table(title: str, shown: Mapping[str, Any]) -> Table:
+    """The figures, one a row."""
+    out = Table(title=title, title_justify="left")
+    out.add_column("figure")
+    out.add_column("value", justify="right")
+    for name, value in shown.items():
+        out.add_row(*_row(name, value))
+    return out
+
+
+def to_json_line(shown: Mapping[str, Any]) -> str:
+    """The figures in one line of JSON, keys in their order, without a line end."""
+    return json.dumps(shown, ensure_ascii=False, allow_nan=False)
+
+
+def _row(name: str, value: object) -> tuple[str, str]:
     """The name in words and the value with its unit; a dash where there is nothing to measure."""
     words = name.replace("_", " ")
     if value is None:
         return words, "-"
+    if isinstance(value, list):
+        return words, "; ".join(map(str, value)) or "none"
+    if isinstance(value, bool | str):
+        return words, str(value)
     if isinstance(value, int):
-        return words, f"{value:,}"
+        return words, str(value) if name == "seed" else f"{value:,}"
     form = next((form for end, form in _UNITS if name.endswith(end)), "{:,.2f}")
     return words, form.format(value)

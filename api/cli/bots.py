@@ -43,7 +43,7 @@ from sim.behaviour import (
     StartShift,
     StopAhead,
 )
-from sim.city import build_city
+from sim.city import City, build_city
 from sim.crew import Member, draw_crew
 from sim.demand import OrderRequest, draw_demand
 from sim.scenario import Scenario
@@ -66,6 +66,7 @@ class Placed:
 
     order: Order
     request: OrderRequest
+    customer: CustomerMind
 
 
 class Bots:
@@ -81,7 +82,7 @@ class Bots:
         self.tokens = Tokens(settings.secret)
         self.counts: Counter[str] = Counter()
         self.placed: dict[str, Placed] = {}
-        self.news = asyncio.Condition()
+        self._shopping: set[asyncio.Task[None]] = set()
         self.http = httpx2.AsyncClient(
             base_url=f"http://{settings.host}:{settings.http_port}",
             limits=httpx2.Limits(max_connections=20),
@@ -98,7 +99,6 @@ class Bots:
         city = build_city(self.scenario, self.seed)
         law = self.scenario.travel.build().law
         assert law is not None
-        demand = draw_demand(self.scenario, city, self.seed)
         riders = []
         for i, member in enumerate(draw_crew(self.scenario, city, self.seed)):
             mind = RiderMind(
@@ -115,10 +115,9 @@ class Bots:
         ready.set()
         tasks = [asyncio.create_task(rider.run(stop)) for rider in riders]
         tasks.append(asyncio.create_task(self._report(stop)))
-        for i in range(len(demand)):
-            tasks.append(asyncio.create_task(self._customer(i, demand.request(i), stop)))
+        tasks.append(asyncio.create_task(self._customers(city, stop)))
         await stop.wait()
-        done, late = await asyncio.wait(tasks, timeout=2 * FAREWELL_S)
+        done, late = await asyncio.wait([*tasks, *self._shopping], timeout=2 * FAREWELL_S)
         for task in late:
             task.cancel()
         await asyncio.gather(*late, return_exceptions=True)
@@ -143,6 +142,30 @@ class Bots:
 
     # --- customers ---
 
+    async def _customers(self, city: City, stop: asyncio.Event) -> None:
+        """Sends each customer off in time; when the scenario's orders are over, more like them."""
+        days, start_ms, number = 0, self.scenario.start_ms, 0
+        while not stop.is_set():
+            day = replace(self.scenario, start_ms=start_ms)
+            demand = draw_demand(day, city, self.seed + days)
+            for i in range(len(demand)):
+                request = demand.request(i)
+                await pause(stop, (request.at_ms - now_ms()) / 1000)
+                if stop.is_set():
+                    return
+                task = asyncio.create_task(self._customer(number, request, stop))
+                self._shopping.add(task)
+                task.add_done_callback(self._shopped)
+                number += 1
+            days, start_ms = days + 1, start_ms + 1000 * self.scenario.duration_s
+            await pause(stop, (start_ms - now_ms()) / 1000)
+
+    def _shopped(self, task: asyncio.Task[None]) -> None:
+        self._shopping.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("bot_failed", error=repr(task.exception()))
+            self.counts["bots_failed"] += 1
+
     async def _customer(self, i: int, request: OrderRequest, stop: asyncio.Event) -> None:
         mind = CustomerMind(request)
         order_id = ""
@@ -155,7 +178,7 @@ class Bots:
                 return
             for action in mind.act(now_ms()):
                 if isinstance(action, PlaceOrder):
-                    order_id = await self._place(i, action.request, stop)
+                    order_id = await self._place(i, mind, stop)
                 elif isinstance(action, CancelOrder) and order_id:
                     await self._cancel(action, order_id, request)
             if not order_id:
@@ -163,9 +186,9 @@ class Bots:
             if i % WATCHING_EVERY == 0 and request.cancel_at_ms is None:
                 await self._watch(order_id, request, stop)
 
-    async def _place(self, i: int, request: OrderRequest, stop: asyncio.Event) -> str:
+    async def _place(self, i: int, mind: CustomerMind, stop: asyncio.Event) -> str:
         """Places the order as a phone would: again with the same key until it is answered."""
-        form = request.form
+        request, form = mind.request, mind.request.form
         now = now_ms()
         waits = {id(s): max(now, s.earliest_ms) for s in form.stops if s.earliest_ms is not None}
         stops = tuple(replace(s, earliest_ms=waits.get(id(s))) for s in form.stops)
@@ -186,18 +209,17 @@ class Bots:
                 log.warning("order_refused", status=answer.status_code, body=answer.text[:300])
                 return ""
             order_id = str(answer.json()["id"])
-            await self._remember(order_id, request, now)
+            self._remember(order_id, mind, now)
             self.counts["orders_placed"] += 1
             return order_id
         return ""
 
-    async def _remember(self, order_id: str, request: OrderRequest, at_ms: int) -> None:
+    def _remember(self, order_id: str, mind: CustomerMind, at_ms: int) -> None:
+        request = mind.request
         kind, form = job_type(request.job_type), request.form
         quote = kind.quote(form, min(at_ms, request.at_ms))
         order = kind.order(order_id, self.settings.city.name, form, quote, at_ms)
-        async with self.news:
-            self.placed[order_id] = Placed(order, request)
-            self.news.notify_all()
+        self.placed[order_id] = Placed(order, request, mind)
 
     async def _cancel(self, action: CancelOrder, order_id: str, request: OrderRequest) -> None:
         with contextlib.suppress(httpx2.TransportError):
@@ -308,6 +330,8 @@ class RiderBot:
             extra = {} if action.accept else {"reason": action.reason}
             await self._act(socket, kind, order_id=action.order_id, number=action.number, **extra)
         elif isinstance(action, Report):
+            if action.state is StopState.DONE and action.order_id in self._bots.placed:
+                self._bots.placed[action.order_id].customer.settled()
             await self._act(
                 socket,
                 m.Stop,

@@ -24,7 +24,7 @@ from api.auth import Role, Tokens
 from api.cli.bots import BOTS_NAME
 from api.cli.live import live_services, set_ports
 from api.cli.roles import DISPATCH_NAME
-from api.cli.simulate import kpi_table
+from api.cli.simulate import show
 from api.clock import monotonic_s, now_ms
 from api.feed import pause
 from api.gateway.server import STREAM_PATH
@@ -62,10 +62,7 @@ def demo(options: DemoOptions) -> None:
     _fresh(options.data, options.scenario)
     (options.data / DISPATCH_NAME).write_text(yaml.safe_dump(_dispatch_file(scenario)))
     kpis = asyncio.run(_Demo(options, scenario).run())
-    if options.as_json:
-        print(json.dumps(kpis))
-    else:
-        Console().print(kpi_table(f"{options.scenario}, seed {options.seed}", kpis))
+    show(f"{options.scenario}, seed {options.seed}", kpis, options.as_json)
 
 
 def _fresh(data: Path, scenario: str) -> None:

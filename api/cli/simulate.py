@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import resource
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,35 +16,19 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
 
 from api.clock import monotonic_s
+from sim.report import figures, table, to_json_line
 
 SHOWN_DIFFERENT = 10
 
 
-def kpi_table(title: str, kpis: Mapping[str, Any]) -> Table:
-    """The figures as a table of names and values."""
-    table = Table(title=title)
-    table.add_column("KPI")
-    table.add_column("value", justify="right")
-    for name, value in kpis.items():
-        table.add_row(name, _shown(value))
-    return table
-
-
-def _shown(value: Any) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
-
-
-def show(title: str, kpis: Mapping[str, Any], as_json: bool) -> None:
-    """One JSON line, or the table."""
+def show(title: str, shown: Mapping[str, Any], as_json: bool) -> None:
+    """One JSON line, or a table."""
     if as_json:
-        print(json.dumps(kpis))
+        print(to_json_line(shown))
     else:
-        Console().print(kpi_table(title, kpis))
+        Console().print(table(title, shown))
 
 
 @contextmanager
@@ -64,29 +46,19 @@ def bar(what: str, total: int | None) -> Iterator[tuple[Progress, TaskID]]:
 
 def run_scenario(name: str, seed: int, as_json: bool) -> None:
     """Runs one scenario and prints its KPIs with the run's own figures."""
+    from sim.commands import run_scenario as run
     from sim.run import Progress as Told
-    from sim.run import simulate
     from sim.scenario import load_scenario
 
     scenario = load_scenario(name)
-    with bar(f"{scenario.name}, seed {seed}", scenario.orders.count) as (progress, task):
+    title = f"{scenario.name}, seed {seed}"
+    with bar(title, scenario.orders.count) as (progress, task):
 
         def told(now: Told) -> None:
             progress.update(task, completed=now.ended)
 
-        outcome = simulate(scenario, seed, stopwatch=monotonic_s, progress=told)
-    kpis: dict[str, Any] = {"scenario": scenario.name, "seed": seed, **outcome.kpis}
-    kpis |= {
-        "rounds": outcome.rounds,
-        "events": outcome.events,
-        "event_log_sha256": outcome.event_log_sha256,
-        "orders_per_s": scenario.orders.count / outcome.total_s,
-        "decide_s": outcome.decide_s,
-        "referee_s": outcome.referee_s,
-        "other_s": outcome.total_s - outcome.decide_s - outcome.referee_s,
-        "peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-    }
-    show(f"{scenario.name}, seed {seed}", kpis, as_json)
+        result = run(scenario, seed, stopwatch=monotonic_s, progress=told)
+    show(title, figures(result), as_json)
 
 
 def run_mdrp(folder: Path, out: Path | None, as_json: bool) -> None:
@@ -112,7 +84,7 @@ def run_replay(folder: Path, as_json: bool) -> bool:
 
     with bar(f"replay {folder}", None) as (progress, task):
         result = replay_folder(folder, lambda rounds: progress.update(task, completed=rounds))
-    figures = {
+    found = {
         "journals": result.files,
         "rounds": result.rounds,
         "rounds_equal": result.equal,
@@ -122,7 +94,7 @@ def run_replay(folder: Path, as_json: bool) -> bool:
         "fixes": result.fixes,
         "all_equal": result.ok,
     }
-    show(f"replay {folder}", figures, as_json)
+    show(f"replay {folder}", found, as_json)
     for at_ms, recorded, replayed in result.different[:SHOWN_DIFFERENT]:
         Console(stderr=True).print(f"round {at_ms}: recorded {recorded}, replayed {replayed}")
     return result.ok

@@ -360,6 +360,18 @@ class Toy:
 
     # --- the dispatcher ---
 
+    def restart(self):
+        """Another dispatcher starts from what the store knows; plans in the making are lost."""
+        self.dispatcher = Dispatcher("toy", PLANE, self.travel, self.policy)
+        self.dispatcher.receive(known_of(self.orders, self.riders))
+        plans = (Decided, PlanWritten)
+        self._heap = [
+            due
+            for due in self._heap
+            if due[2] != self._write and not (due[2] == self.tell and isinstance(due[3][0], plans))
+        ]
+        heapq.heapify(self._heap)
+
     def tell(self, message):
         self.dispatcher.receive(message)
         for audit in self.audits:

@@ -29,8 +29,8 @@ from geo.errors import InvalidValue
 
 WILD = {
     "orders": 40, "minutes": 40, "riders": 6, "accept": 0.7, "decline": 0.15, "cancel": 0.2,
-    "fail": 0.1, "drop_out": 0.15, "withdraw": 0.1, "deviate": 0.2, "scheduled": 0.2, "visits": 0.15,
-    "skilled": 0.2, "windows": 0.3, "breaks": True,
+    "fail": 0.1, "drop_out": 0.15, "withdraw": 0.1, "deviate": 0.2, "scheduled": 0.2,
+    "visits": 0.15, "skilled": 0.2, "windows": 0.3, "breaks": True,
 }  # fmt: skip
 CITIES = {
     "calm": {"orders": 40, "minutes": 40},
@@ -147,17 +147,21 @@ def test_the_same_events_after_a_restart_are_known(kit):
     assert kit.view(second) == before
 
 
-def test_a_restart_goes_on_to_the_end(kit):
-    toy = kit.Toy(11, **WILD)
-    toy.run(kit.T0 + 25 * kit.MINUTE)
-    second = Dispatcher("toy", kit.PLANE, toy.travel, toy.policy)
-    second.receive(kit.known_of(toy.orders, toy.riders))
-    toy.dispatcher = second
-    looks = audit(kit, toy)
-    looks["events"] = len(toy.events)
+@pytest.mark.parametrize("city", ["wild", "slow", "crawling"])
+def test_a_city_of_restarts_goes_on_to_the_end(kit, city):
+    """A crash every few minutes, with events under way and plans half written."""
+    toy = kit.Toy(11, **CITIES[city])
+    restarts = 0
+    while not toy.quiet:
+        toy.run(kit.T0 + (restarts + 1) * 97_003)
+        toy.restart()
+        restarts += 1
     toy.run()
-    assert looks["looks"] > 100
+    assert restarts > 20
+    assert not toy.violations
     assert all(ORDER.ended(o.state) for o in toy.orders.values())
+    for rider in kit.view(toy.dispatcher)["riders"].values():
+        assert (rider["route"], rider["load"]) == ([], (0, 0, 0))
 
 
 def test_a_restart_while_a_rider_off_shift_has_an_offer(kit, scene):

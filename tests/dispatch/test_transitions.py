@@ -298,6 +298,22 @@ class OrderMachine(RuleBasedStateMachine):
         ahead = self.paper.ahead[:1] or [0]
         return data.draw(st.sampled_from(ahead * 4 + [-1, 0, 1, 2, 3]))
 
+    @rule(steps=st.integers(1, 4))
+    def go_on(self, steps):
+        """What usually comes next, so that lives reach their later parts."""
+        for _ in range(steps):
+            paper, who = self.paper, {"at_ms": 9, "rider_id": self.paper.rider}
+            if paper.state == "quoted":
+                self.ask(c.Confirm(at_ms=5))
+            elif paper.state == "open" and not paper.attempt:
+                self.ask_offer("ann", 0, 90)
+            elif paper.attempt == "offered":
+                self.ask(c.Accept(number=paper.number, **who))
+            elif paper.attempt:
+                stop = paper.ahead[0]
+                done = paper.stops[stop] == "arrived"
+                self.ask((c.FinishStop if done else c.Arrive)(stop=stop, **who))
+
     @rule(open_at=st.sampled_from([None, None, 0, 5, 6, 900]))
     def confirm(self, open_at):
         self.ask(c.Confirm(at_ms=5, open_at_ms=open_at))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import json
 import time
 from collections import defaultdict
 from functools import cache
@@ -16,7 +17,7 @@ from dispatch.transitions import evolve
 from geo.errors import InvalidValue
 from sim.commands import run_scenario
 from sim.kpi import kpis
-from sim.report import table, to_json_line
+from sim.report import figures, table, to_json_line
 from sim.run import simulate
 from sim.scenario import load_scenario
 
@@ -265,10 +266,12 @@ def test_a_result_prints_as_a_table_and_as_a_line():
     assert result.orders_per_s > 0
     assert result.decide_s + result.referee_s + result.other_s > 0
     assert result.peak_rss_mib > 10
-    line = to_json_line(result)
+    shown = figures(result)
+    line = to_json_line(shown)
     assert "\n" not in line
+    assert json.loads(line) == shown
     console = Console(width=80, record=True, file=io.StringIO())
-    console.print(table(result))
+    console.print(table("tiny", shown))
     text = console.export_text()
     assert "on time share" in text
     assert result.event_log_sha256[:16] in text

@@ -69,7 +69,7 @@ def all_gone() -> Callable[[set[int], float], object]:
                 while any(is_running(pid) for pid in pids):
                     await asyncio.sleep(0.02)
         except TimeoutError:
-            left = {p: Path(f"/proc/{p}/cmdline").read_bytes() for p in pids if is_running(p)}
+            left = {p: Path(f"/proc/{p}/cmdline").read_bytes()[:80] for p in pids if is_running(p)}
             pytest.fail(f"still running after {limit_s} s: {left}")
 
     return wait
