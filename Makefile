@@ -10,7 +10,8 @@ install: $(STAMP)
 
 $(STAMP): requirements.lock pyproject.toml
 	@echo "hexrun: installing the locked packages into $(VENV) (once; about a minute)" >&2
-	@test -x $(RUN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c "import ensurepip" 2>/dev/null || scripts/debian-packages python3-venv
+	@test -x $(RUN)/pip || $(PYTHON) -m venv --clear $(VENV)
 	@$(RUN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock >&2
 	@$(RUN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . >&2
 	@touch $@

@@ -43,7 +43,7 @@ from dispatch.dispatcher import (
     PlanWritten,
     WritePlan,
 )
-from dispatch.engine import GREEDY, decide
+from dispatch.engine import GREEDY, decide, no_plan
 from dispatch.plan import Plan
 from dispatch.policy import Policy
 from dispatch.referee import check_plan
@@ -58,6 +58,7 @@ LEASE_MS = 4_000
 RENEW_S = 1.0
 SOLVER_LIMIT_S = 10.0
 QUEUE_MAX = 10_000
+ASKS_AT_ONCE = 3
 RETRY_S = 0.5
 
 
@@ -112,13 +113,15 @@ class CityDispatcher:
         self._tasks: set[asyncio.Task[None]] = set()
         self._main: asyncio.Task[None] | None = None
         self._failures: list[BaseException] = []
+        self._asking: set[tuple[str, str]] = set()
+        self._asks = asyncio.Semaphore(ASKS_AT_ONCE)
         self._in_round = 0  # decisions and writes that have not answered yet
         self._epoch = 0
         self.rounds = self.refused = 0
 
     @property
-    def solver_pid(self) -> int:
-        """The process number of the solver, while `run` runs."""
+    def solver_pid(self) -> int | None:
+        """The process number of the solver; None while there is none."""
         return self._solver.pid
 
     async def run(self, stop: asyncio.Event, ready: asyncio.Event | None = None) -> None:
@@ -126,8 +129,8 @@ class CityDispatcher:
 
         Waits while another process owns the city. Raises LeaseLost when it loses it.
         """
-        await self._solver.start()
         try:
+            await self._solver.start()
             if not await self._take_city(stop):
                 return
             state = await self._store.load_city(self._shape.name)
@@ -201,7 +204,8 @@ class CityDispatcher:
         error = None if task.cancelled() else task.exception()
         if error is not None and self._main is not None:
             self._failures.append(error)
-            self._main.cancel()
+            if len(self._failures) == 1:
+                self._main.cancel()
 
     async def _follow_events(self, position: int, stop: asyncio.Event) -> None:
         city = self._shape.name
@@ -294,12 +298,17 @@ class CityDispatcher:
     # --- effects ---
 
     async def _decide(self, effect: Decide) -> None:
+        """The referee and the greedy way run in a thread, so that the loop keeps its lease."""
         started = monotonic_s()
-        snapshot = effect.snapshot
-        plan = await self._solver.decide(snapshot, self._policy, SOLVER_LIMIT_S)
-        if plan is None:
-            plan = decide(snapshot, self._policy, GREEDY)
-        broken = check_plan(snapshot, plan, self._policy)
+        snapshot, policy = effect.snapshot, self._policy
+        try:
+            plan = await self._solver.decide(snapshot, policy, SOLVER_LIMIT_S)
+            if plan is None:
+                plan = await asyncio.to_thread(decide, snapshot, policy, GREEDY)
+        except HexrunError as error:
+            log.error("no_plan", at_ms=snapshot.at_ms, error=str(error))
+            plan = no_plan(snapshot)
+        broken = await asyncio.to_thread(check_plan, snapshot, plan, policy)
         ms = (monotonic_s() - started) * 1000
         self.rounds += 1
         if broken:
@@ -338,10 +347,18 @@ class CityDispatcher:
         await self._queue.put(PlanWritten(at_ms=effect.plan.at_ms, dropped=dropped))
 
     async def _ask(self, effect: Ask) -> None:
+        """A few at a time, so that a flood of due timers leaves connections to plan and lease."""
+        key = effect.order_id, type(effect.command).__name__
+        if key in self._asking:
+            return
+        self._asking.add(key)
         try:
-            outcome = await self._store.run(effect.order_id, effect.command)
+            async with self._asks:
+                outcome = await self._store.run(effect.order_id, effect.command)
         except ASK_FAILED as error:
             log.warning("ask_failed", order_id=effect.order_id, error=str(error))
             return
+        finally:
+            self._asking.discard(key)
         if outcome.refusal is not None:
             log.info("ask_refused", order_id=effect.order_id, code=outcome.refusal.code)

@@ -17,6 +17,7 @@ that an order depends on, so it is not synced to the disk.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,15 @@ from geo.errors import InvalidValue, MissingFile
 
 VERSION = 1
 SUFFIX = ".journal"
+_NAME = re.compile(r".+-[0-9]+" + re.escape(SUFFIX))
+
+
+class NoJournal(MissingFile):
+    """A folder that holds no journal."""
+
+    def __init__(self, folder: str) -> None:
+        super().__init__(folder, "a replay")
+        self.args = (f"{folder}: holds no journal; name the data folder of a live run",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,13 +131,16 @@ class JournalWriter:
 def journals(folder: Path) -> list[Path]:
     """The journal files of a data folder, or of its `journal` folder, oldest first.
 
-    Raises MissingFile when there is none.
+    Raises MissingFile when there is none, InvalidValue when the folder cannot be read.
     """
-    inside = folder / "journal" if (folder / "journal").is_dir() else folder
-    found = sorted(inside.glob(f"*{SUFFIX}"), key=lambda p: int(p.stem.rpartition("-")[2]))
-    if not found:
-        raise MissingFile(str(inside / f"CITY-STARTED{SUFFIX}"), "a replay")
-    return found
+    try:
+        inside = folder / "journal" if (folder / "journal").is_dir() else folder
+        named = [p for p in inside.iterdir() if _NAME.fullmatch(p.name)]
+    except OSError as error:
+        raise InvalidValue("folder", str(folder), f"a data folder ({error.strerror})") from None
+    if not named:
+        raise NoJournal(str(folder))
+    return sorted(named, key=lambda p: int(p.stem.rpartition("-")[2]))
 
 
 def read_journal(path: Path) -> Iterator[Record]:

@@ -24,7 +24,7 @@ from api.journal import (
 from api.pool import FrameRow
 from api.segments import read
 from dispatch.dispatcher import Decide, Decided, Dispatcher, Known, PlanWritten
-from dispatch.engine import decide
+from dispatch.engine import GREEDY, NONE, decide, no_plan
 from dispatch.policy import Policy
 from dispatch.snapshot import Snapshot
 from geo.errors import InvalidValue
@@ -110,12 +110,15 @@ class _Replay:
         if self._asked is None or self._asked.at_ms != made.at_ms:
             asked = None if self._asked is None else self._asked.at_ms
             raise InvalidValue(f"{self._path}: plan", made.at_ms, f"the round asked at {asked}")
-        plan = decide(self._asked, self._policy, made.solver)
+        if made.solver == NONE:
+            plan = no_plan(self._asked)
+        else:
+            plan = decide(self._asked, self._policy, made.solver)
         self._asked = None
         result, digest = self._result, plan.digest()
         result.rounds += 1
         result.refused += made.refused
-        result.greedy += made.solver != "matching"
+        result.greedy += made.solver == GREEDY
         if digest == made.digest:
             result.equal += 1
         else:

@@ -2,8 +2,8 @@
 
 A driver hands over each frame with the server's time and carries out the effects in order. It
 answers `Authenticate` with `admit` or `refuse`, tells the rider's `Watermark` and then the session
-what became of `StoreFixes`, and calls `tick` when `ack_due_ms` has come. No frame, whatever its
-bytes, makes a session raise: it is answered by an error that names the field, or by a close code.
+what became of `StoreFixes`, and calls `tick` when `due_ms` has come. No frame, whatever its bytes,
+makes a session raise: it is answered by an error that names the field, or by a close code.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from api import messages as m
 from api.auth import Claims, Role
 from dispatch import commands as c
-from dispatch.model import Order
+from dispatch.model import Order, Rider
 from geo.datum import System, to_wgs84
 
 ACK_EVERY_MS = 1000
@@ -164,6 +164,8 @@ class Session:
         """The effects of one frame that came at `now_ms`; none once closed. Never raises."""
         if self._state is _State.CLOSED:
             return []
+        if self._is_over(now_ms):
+            return self._expire(now_ms)
         if len(frame) > m.FRAME_BYTES_MAX:
             return self._close(
                 CloseCode.TOO_LARGE, f"a frame has at most {m.FRAME_BYTES_MAX} bytes"
@@ -186,12 +188,27 @@ class Session:
             return self._forbidden("type", m.frame_type(type(asked).__name__), self.claims.role)
         return self._open(asked, self.claims.sub, now_ms)
 
-    def admit(self, claims: Claims, mark: Watermark, now_ms: int) -> list[Effect]:
-        """The token is good. `mark` is the rider's, shared with his earlier sessions here."""
+    def admit(
+        self, claims: Claims, mark: Watermark, now_ms: int, rider: Rider | None = None
+    ) -> list[Effect]:
+        """The token is good; nothing once closed.
+
+        `mark` is the rider's, shared with his earlier sessions here, and `rider` he himself, if
+        he is registered: another tenant's token does not make its holder him.
+        """
+        if self._state is not _State.ADMISSION:
+            return []
         if claims.role not in _FRAMES:
             return self._forbidden("token.role", claims.role, ", ".join(_FRAMES))
         if claims.city != self._city:
             return self._forbidden("token.city", claims.city, self._city)
+        if claims.role is Role.RIDER:
+            if rider is None:
+                expected = "a registered rider: register first"
+                return self._forbidden("token.sub", claims.sub, expected)
+            if (rider.tenant, rider.city) != (claims.tenant, claims.city):
+                expected = "the tenant and city that registered this rider"
+                return self._forbidden("token.tenant", claims.tenant, expected)
         self.claims, self._mark, self._state = claims, mark, _State.OPEN
         default = System.WGS84 if claims.role is Role.OPERATOR else System.GCJ02
         self.system = self._asked_system or default
@@ -233,15 +250,18 @@ class Session:
         return [Send(error)]
 
     @property
-    def ack_due_ms(self) -> int | None:
-        """When `tick` has an acknowledgement to give; None when there is nothing to say."""
-        if not (self._ack_wanted and self.is_open):
+    def due_ms(self) -> int | None:
+        """When `tick` has something to say, at the latest the token's end; None once closed."""
+        if not self.is_open:
             return None
-        return 0 if self._acked_ms is None else self._acked_ms + ACK_EVERY_MS
+        ack_ms = self._ack_due_ms
+        return self._over_ms if ack_ms is None else min(ack_ms, self._over_ms)
 
     def tick(self, now_ms: int) -> list[Effect]:
-        """The acknowledgement, if one is due: at most one in ACK_EVERY_MS."""
-        due = self.ack_due_ms
+        """The end, if the token is over; else an acknowledgement, at most one in ACK_EVERY_MS."""
+        if self._is_over(now_ms):
+            return self._expire(now_ms)
+        due = self._ack_due_ms
         # A clock that was set back must not hold acknowledgements.
         if due is None or due - ACK_EVERY_MS <= now_ms < due:
             return []
@@ -318,7 +338,27 @@ class Session:
                 command = c.FailStop(reason=asked.reason, **at_stop)  # type: ignore[arg-type]
         return [Run(asked.order_id, command, asked.action_id)]
 
+    # --- what is due --------------------------------------------------------------------------
+
+    @property
+    def _ack_due_ms(self) -> int | None:
+        if not (self._ack_wanted and self.is_open):
+            return None
+        return 0 if self._acked_ms is None else self._acked_ms + ACK_EVERY_MS
+
+    @property
+    def _over_ms(self) -> int:
+        assert self.claims is not None
+        return self.claims.exp * 1000
+
+    def _is_over(self, now_ms: int) -> bool:
+        """Open, but not by a token that is good."""
+        return self.is_open and now_ms >= self._over_ms
+
     # --- endings ------------------------------------------------------------------------------
+
+    def _expire(self, now_ms: int) -> list[Effect]:
+        return self.end(CloseCode.UNAUTHORISED, "token expired", now_ms)
 
     def _close(self, code: int, reason: str) -> list[Effect]:
         if self._state is _State.CLOSED:

@@ -27,10 +27,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from geo.datum import check_lat_lon
-from geo.errors import InvalidValue
+from geo.errors import InvalidValue, StartupError
 
 SECRET_CHARS_MIN = 32
 SECRET_NAME = "secret"
+CITY_NAME = "city"
 DEMO_CITY = "demo:31.2304,121.4737"
 RADIUS_KM = 60.0
 RADIUS_KM_MAX = 500.0
@@ -79,10 +80,10 @@ class Settings:
             redis_url=_url(environ, "HEXRUN_REDIS_URL", _REDIS_SCHEMES),
             data=data,
             secret=read_secret(environ, data),
-            city=_city(environ),
+            city=read_city(environ),
             host=environ.get("HEXRUN_HOST") or "127.0.0.1",
-            http_port=_port(environ, "HEXRUN_HTTP_PORT", HTTP_PORT),
-            stream_port=_port(environ, "HEXRUN_STREAM_PORT", STREAM_PORT),
+            http_port=read_port(environ, "HEXRUN_HTTP_PORT", HTTP_PORT),
+            stream_port=read_port(environ, "HEXRUN_STREAM_PORT", STREAM_PORT),
         )
 
 
@@ -90,7 +91,7 @@ def _url(environ: Mapping[str, str], name: str, schemes: tuple[str, ...]) -> str
     url = environ.get(name, "")
     expected = f"an address that starts with {schemes[0]}://"
     if not url:
-        raise InvalidValue(name, url, expected)
+        raise NotSet(name, expected)
     try:
         scheme = urlsplit(url).scheme
     except ValueError:
@@ -102,14 +103,40 @@ def _url(environ: Mapping[str, str], name: str, schemes: tuple[str, ...]) -> str
     return url
 
 
-def _port(environ: Mapping[str, str], name: str, default: int) -> int:
+def read_port(environ: Mapping[str, str], name: str, default: int) -> int:
+    """The port that the variable names. Raises InvalidValue, naming the variable."""
     given = environ.get(name) or str(default)
     if not (given.isascii() and given.isdigit() and int(given) <= 65_535):
         raise InvalidValue(name, given, "a port, 0 to 65535")
     return int(given)
 
 
-def _city(environ: Mapping[str, str]) -> CityArea:
+class NotSet(InvalidValue):
+    """A variable that is needed is not set."""
+
+    def __init__(self, field: str, expected: str) -> None:
+        super().__init__(field, None, expected)
+        self.args = (f"{field} is not set, expected {expected}",)
+
+
+def remember_city(environ: Mapping[str, str], data: Path) -> CityArea:
+    """The city of the environment, whose name is left in the data folder for `city_name`."""
+    city = read_city(environ)
+    (data / CITY_NAME).write_text(city.name + "\n")
+    return city
+
+
+def city_name(environ: Mapping[str, str], data: Path) -> str:
+    """The city that the data folder was last started with, else that of the environment."""
+    path = data / CITY_NAME
+    try:
+        return path.read_text().strip() if path.is_file() else read_city(environ).name
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidValue("city", str(path), f"the name of a city ({error})") from None
+
+
+def read_city(environ: Mapping[str, str]) -> CityArea:
+    """`HEXRUN_CITY` with its radius. Raises InvalidValue, naming the variable."""
     given = environ.get("HEXRUN_CITY") or DEMO_CITY
     found = _CITY.fullmatch(given)
     if found is None:
@@ -131,13 +158,17 @@ def _number(name: str, given: str) -> float:
         raise InvalidValue(name, given, "a number") from None
 
 
-def read_secret(environ: Mapping[str, str], data: Path) -> str:
+def read_secret(environ: Mapping[str, str], data: Path, *, make: bool = True) -> str:
+    """The secret, made where there is none yet. Without `make`, StartupError in that case."""
     given = environ.get("HEXRUN_SECRET")
     if given:
         return _checked(given, "HEXRUN_SECRET")
     path = Path(environ.get("HEXRUN_SECRET_FILE") or data / SECRET_NAME)
     try:
         if not path.exists():
+            if not make:
+                how = f"start 'hexrun up --data {data}' first"
+                raise StartupError(f"{path.parent}: no secret there; {how}")
             _make_secret(path)
         return _checked(path.read_text().strip(), f"HEXRUN_SECRET_FILE {path}")
     except (OSError, UnicodeDecodeError) as error:

@@ -2,7 +2,8 @@
 
 `SolverProcess` is the dispatcher's end. The snapshot travels in a block of shared memory (a memfd
 that dies with its holders), the word "go" and the plan through pipes. A solver that is dead or
-later than its deadline is killed and started again; the caller is told and decides greedily.
+later than its deadline is killed, and started again in the background; until then the caller
+decides greedily.
 """
 
 from __future__ import annotations
@@ -26,13 +27,19 @@ from dispatch.plan import Plan
 from dispatch.policy import Policy
 from dispatch.snapshot import Snapshot
 from dispatch.warm import warm_up
+from geo.errors import HexrunError, StartupError
 
 log = structlog.get_logger()
 
 _ASK = struct.Struct("<QI")  # bytes of the snapshot, bytes of the policy
-_ANSWER = struct.Struct("<I")  # bytes of the plan
+_ANSWER = struct.Struct("<?I")  # a plan or a refusal, its bytes
 _FIRST_BLOCK = 1 << 20
 START_LIMIT_S = 60.0
+_PAUSE_S, _PAUSE_MAX_S = 0.2, 10.0
+
+
+class SolverRefused(HexrunError):
+    """The solver lives, and says why it makes no plan of this snapshot."""
 
 
 class SolverProcess:
@@ -40,24 +47,82 @@ class SolverProcess:
 
     def __init__(self) -> None:
         self._process: asyncio.subprocess.Process | None = None
+        self._starting: asyncio.Task[None] | None = None
         self._block: mmap.mmap | None = None
         self._fd = -1
         self.restarts = 0
 
     @property
-    def pid(self) -> int:
-        """The process number. Call after `start`."""
-        assert self._process is not None
-        return self._process.pid
+    def pid(self) -> int | None:
+        """The process number; None while there is no solver."""
+        return None if self._process is None else self._process.pid
 
     async def start(self) -> None:
-        """Starts the process and waits until it has compiled and answered once."""
+        """Starts the process and waits until it has compiled and answered once.
+
+        Raises StartupError when it does not.
+        """
         self._fd = os.memfd_create("hexrun-snapshot")
         self._grow(_FIRST_BLOCK)
-        await self._spawn()
+        try:
+            self._process = await self._spawn()
+        except (TimeoutError, asyncio.IncompleteReadError, OSError) as error:
+            raise StartupError(f"the solver does not start: {error!r}") from error
 
-    async def _spawn(self) -> None:
-        self._process = await asyncio.create_subprocess_exec(
+    async def decide(self, snapshot: Snapshot, policy: Policy, limit_s: float) -> Plan | None:
+        """The plan; None at once while there is no solver, or when it died or took longer than
+        `limit_s` seconds: then a new one is started in the background.
+
+        Raises SolverRefused for a snapshot that breaks its own rules.
+        """
+        if self._process is None:
+            return None
+        packed = Packed(snapshot)
+        assert self._block is not None
+        if packed.size > len(self._block):
+            self._grow(2 * packed.size)
+        view = memoryview(self._block)
+        packed.write_to(view)
+        view.release()
+        try:
+            async with asyncio.timeout(limit_s):
+                return await self._ask(self._process, packed.size, msgspec.msgpack.encode(policy))
+        except (TimeoutError, asyncio.IncompleteReadError, OSError) as error:
+            log.warning("solver_failed", error=type(error).__name__, limit_s=limit_s)
+            process, self._process = self._process, None
+            await _kill(process)
+            self._starting = asyncio.create_task(self._start_again())
+            return None
+
+    async def stop(self) -> None:
+        """Ends the process, or its start."""
+        if self._starting is not None:
+            self._starting.cancel()
+            await asyncio.gather(self._starting, return_exceptions=True)
+        if self._process is not None:
+            await _kill(self._process)
+            self._process = None
+        if self._block is not None:
+            self._block.close()
+            os.close(self._fd)
+            self._block = None
+
+    async def _start_again(self) -> None:
+        """Until one comes up, with growing pauses."""
+        pause_s = _PAUSE_S
+        while True:
+            self.restarts += 1
+            try:
+                self._process = await self._spawn()
+            except (TimeoutError, asyncio.IncompleteReadError, OSError) as error:
+                log.error("solver_not_started", error=repr(error), again_in_s=pause_s)
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, _PAUSE_MAX_S)
+            else:
+                return
+
+    async def _spawn(self) -> asyncio.subprocess.Process:
+        process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
             "api.solver",
@@ -67,9 +132,14 @@ class SolverProcess:
             stdout=asyncio.subprocess.PIPE,
             pass_fds=(self._fd,),
         )
-        assert self._process.stdout is not None
-        async with asyncio.timeout(START_LIMIT_S):
-            await self._process.stdout.readexactly(1)
+        assert process.stdout is not None
+        try:
+            async with asyncio.timeout(START_LIMIT_S):
+                await process.stdout.readexactly(1)
+        except BaseException:
+            await _kill(process)
+            raise
+        return process
 
     def _grow(self, size: int) -> None:
         os.ftruncate(self._fd, size)
@@ -77,52 +147,23 @@ class SolverProcess:
             self._block.close()
         self._block = mmap.mmap(self._fd, size)
 
-    async def decide(self, snapshot: Snapshot, policy: Policy, limit_s: float) -> Plan | None:
-        """The plan, or None when the solver died or took longer than `limit_s` seconds."""
-        packed = Packed(snapshot)
-        assert self._block is not None
-        if packed.size > len(self._block):
-            self._grow(2 * packed.size)
-        view = memoryview(self._block)
-        packed.write_to(view)
-        view.release()
-        knobs = msgspec.msgpack.encode(policy)
-        try:
-            async with asyncio.timeout(limit_s):
-                return await self._ask(packed.size, knobs)
-        except (TimeoutError, asyncio.IncompleteReadError, OSError) as error:
-            log.warning("solver_failed", error=type(error).__name__, limit_s=limit_s)
-            await self._restart()
-            return None
-
-    async def _ask(self, size: int, knobs: bytes) -> Plan:
-        process = self._process
-        assert process is not None
+    @staticmethod
+    async def _ask(process: asyncio.subprocess.Process, size: int, knobs: bytes) -> Plan:
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdin.write(_ASK.pack(size, len(knobs)) + knobs)
         await process.stdin.drain()
-        (length,) = _ANSWER.unpack(await process.stdout.readexactly(_ANSWER.size))
-        return msgspec.msgpack.decode(await process.stdout.readexactly(length), type=Plan)
+        good, length = _ANSWER.unpack(await process.stdout.readexactly(_ANSWER.size))
+        answer = await process.stdout.readexactly(length)
+        if not good:
+            raise SolverRefused(answer.decode())
+        return msgspec.msgpack.decode(answer, type=Plan)
 
-    async def _restart(self) -> None:
-        self.restarts += 1
-        await self._kill()
-        await self._spawn()
 
-    async def _kill(self) -> None:
-        process, self._process = self._process, None
-        if process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-
-    async def stop(self) -> None:
-        await self._kill()
-        if self._block is not None:
-            self._block.close()
-            os.close(self._fd)
-            self._block = None
+async def _kill(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
+    await process.wait()
 
 
 def serve(fd: int, inlet: BinaryIO, outlet: BinaryIO) -> None:
@@ -136,8 +177,11 @@ def serve(fd: int, inlet: BinaryIO, outlet: BinaryIO) -> None:
         # Mapped anew each round: the dispatcher may have grown the block.
         with mmap.mmap(fd, size, access=mmap.ACCESS_READ) as block:
             snapshot = unpack_snapshot(memoryview(block[:]))
-        answer = msgspec.msgpack.encode(decide(snapshot, policy))
-        outlet.write(_ANSWER.pack(len(answer)) + answer)
+        try:
+            good, answer = True, msgspec.msgpack.encode(decide(snapshot, policy))
+        except HexrunError as error:
+            good, answer = False, str(error).encode()
+        outlet.write(_ANSWER.pack(good, len(answer)) + answer)
         outlet.flush()
 
 

@@ -23,6 +23,8 @@ from geo.errors import InvalidValue
 from geo.travel import TravelLaw
 
 RECENT_PICKUPS = 60
+SKILLS_MAX = 62  # what an int64 column has bits for, but for one that no rider has
+NOBODY_HAS = 1 << SKILLS_MAX
 # Values of the working column `locked`.
 FREE, AT_STOP, DRIVING = 0, 1, 2
 _KINDS = {StopKind.PICKUP: PICKUP, StopKind.DROPOFF: DROPOFF, StopKind.VISIT: VISIT}
@@ -126,7 +128,7 @@ class Columns:
         columns["placed_ms"][row] = order.created_at_ms
         columns["promise_ms"][row] = order.promise_to_ms
         columns["ride_max_ms"][row] = NEVER if order.ride_max_ms is None else order.ride_max_ms
-        columns["skills"][row] = self._bits(order.skills)
+        columns["skills"][row] = self._bits(order.tenant, order.skills, beyond=NOBODY_HAS)
         columns["waiting"][row] = False
         for index, stop in enumerate(order.stops):
             self.set_stop(order, index, stop)
@@ -191,17 +193,19 @@ class Columns:
         """The rider's row as he starts his shift at his place."""
         row, columns = self.rider(rider.id), self.riders
         if rider.place is not None:
-            self.move_rider(row, rider.place.lat, rider.place.lon)
+            self.move_rider(row, rider.place.lat, rider.place.lon, free_ms)
         columns["free_ms"][row] = free_ms
         columns["shift_end_ms"][row] = rider.shift_end_ms
         columns["speed_mps"][row] = rider.speed_mps
         columns["capacity"][row] = padded(rider.capacity, f"rider {rider.id} capacity")
-        columns["skills"][row] = self._bits(rider.skills)
+        columns["skills"][row] = self._bits(rider.tenant, rider.skills)
 
-    def move_rider(self, row: int, lat: float, lon: float) -> None:
+    def move_rider(self, row: int, lat: float, lon: float, at_ms: int) -> None:
+        """He is there at `at_ms`; what his phone recorded before does not move him any more."""
         x, y = self.plane.xy(lat, lon)
         self.riders["x"][row], self.riders["y"][row] = x, y
         self.riders["cell"][row] = cell_of(lat, lon)
+        self.riders["fix_ms"][row] = max(int(self.riders["fix_ms"][row]), at_ms)
 
     def route(self, row: int) -> list[int]:
         """The stop rows that the rider still has to serve, in order."""
@@ -254,8 +258,16 @@ class Columns:
             recent=recent,
         )
 
-    def _bits(self, skills: tuple[str, ...]) -> int:
-        return sum(1 << self._number("skill", name) for name in set(skills))
+    def _bits(self, tenant: str, skills: tuple[str, ...], beyond: int = 0) -> int:
+        """One bit a skill; each skill past the first SKILLS_MAX that a city names is `beyond`.
+
+        To be of the tenant is a skill too: a rider serves his own tenant's orders only.
+        """
+        bits = 0
+        for name in (f"tenant {tenant}", *skills):
+            number = self._number("skill", name)
+            bits |= 1 << number if number < SKILLS_MAX else beyond
+        return bits
 
     def _number(self, kind: str, name: str) -> int:
         known = self._numbers[kind]

@@ -119,6 +119,8 @@ class FailStop:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cancel:
+    """End the order. Nobody cancels what is on board: it is handed over or brought back."""
+
     at_ms: int
     by: Party
     reason: str = ""

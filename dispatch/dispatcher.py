@@ -433,7 +433,7 @@ class Dispatcher:
         elif isinstance(fact, Arrived):
             columns.set_route(row, [at, *rest])
             columns.set_stop(order, fact.stop, stop)
-            columns.move_rider(row, stop.place.lat, stop.place.lon)
+            columns.move_rider(row, stop.place.lat, stop.place.lon, at_ms)
             riders["free_ms"][row] = at_ms
         else:
             columns.set_route(row, rest)

@@ -7,13 +7,15 @@ rider need not leave yet is left waiting on purpose: a later round may know bett
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from dispatch.features import declines, ends, freshness, promptness
 from dispatch.model import RouteStop
 from dispatch.plan import Plan, PlannedOffer, Wait, WaitReason
 from dispatch.policy import Policy
-from dispatch.snapshot import I4, Snapshot
+from dispatch.snapshot import B1, I4, Snapshot
 from dispatch.solve.candidates import eligible_riders, nearest_pairs, skilled
 from dispatch.solve.insertion import INFEASIBLE, Routes
 from dispatch.solve.matching import match, match_greedily
@@ -21,15 +23,19 @@ from dispatch.solve.terms import Pairs, Terms, waiting_cost
 
 _TERM_FEATURES = (promptness, freshness, ends)
 _PAIR_FEATURES = (declines,)
-MATCHING, GREEDY = "matching", "greedy"
+MATCHING, GREEDY, NONE = "matching", "greedy", "none"
+GREEDY_CANDIDATES = 8
 
 
 def decide(snapshot: Snapshot, policy: Policy, solver: str = MATCHING) -> Plan:
     """The offers of this round and the reason of every order left waiting.
 
-    `solver` is MATCHING, or GREEDY for a process that must not block on a matching. Raises
-    BrokenSnapshot, naming the row, for a snapshot that breaks its own rules.
+    `solver` is MATCHING, or GREEDY for a process that cannot wait: one pass over few candidates.
+    Raises BrokenSnapshot, naming the row, for a snapshot that breaks its own rules.
     """
+    if solver == GREEDY:
+        few = min(policy.candidates, GREEDY_CANDIDATES)
+        policy = replace(policy, candidates=few, passes_max=1)
     snapshot.check()
     terms = Terms.blank(snapshot)
     for feature in _TERM_FEATURES:
@@ -44,10 +50,12 @@ def decide(snapshot: Snapshot, policy: Policy, solver: str = MATCHING) -> Plan:
 
     given: dict[int, tuple[int, int]] = {}  # order row -> rider row, points
     feasible = np.zeros(len(snapshot.orders.id), np.bool_)
+    worth = np.zeros(len(snapshot.orders.id), np.bool_)
     matched = 0
     for turn in range(policy.passes_max):
         cost, positions = routes.insertions(pairs)
         feasible[pairs.order[cost < INFEASIBLE]] = True
+        worth[pairs.order[cost < dummy[pairs.order]]] = True
         choose = match if solver == MATCHING else match_greedily
         chosen, points = choose(pairs, cost, dummy)
         matched = points if turn == 0 else matched
@@ -62,15 +70,22 @@ def decide(snapshot: Snapshot, policy: Policy, solver: str = MATCHING) -> Plan:
 
     offers = _offers(snapshot, policy, routes, given)
     on_shift = eligible_riders(snapshot, snapshot.riders.route.shape[1] + 1)
-    waits = _waits(snapshot, waiting, on_shift, given, feasible, {o.order_id for o in offers})
+    offered = {o.order_id for o in offers}
+    waits = _waits(snapshot, waiting, on_shift, given, feasible, worth, offered)
     return Plan(
         at_ms=snapshot.at_ms,
         solver=solver,
         offers=offers,
         waits=waits,
         matched=matched,
-        bound=matched if solver == MATCHING else 0,
     )
+
+
+def no_plan(snapshot: Snapshot) -> Plan:
+    """Everybody waits: what stands in for a plan that could not be made."""
+    waiting = np.flatnonzero(snapshot.orders.waiting)
+    waits = tuple(Wait(order_id=snapshot.orders.id[o], reason=WaitReason.NO_PLAN) for o in waiting)
+    return Plan(at_ms=snapshot.at_ms, solver=NONE, offers=(), waits=waits)
 
 
 def _columns(pairs: Pairs) -> tuple[np.ndarray, ...]:
@@ -130,7 +145,8 @@ def _waits(
     waiting: I4,
     riders: I4,
     given: dict[int, tuple[int, int]],
-    feasible: np.ndarray,
+    feasible: B1,
+    worth: B1,
     offered: set[str],
 ) -> tuple[Wait, ...]:
     able = skilled(snapshot, waiting, riders)
@@ -147,6 +163,8 @@ def _waits(
             reason = WaitReason.NO_RIDER_WITH_SKILLS
         elif not feasible[order]:
             reason = WaitReason.NO_FEASIBLE_ROUTE
+        elif not worth[order]:
+            reason = WaitReason.TOO_DEAR
         else:
             reason = WaitReason.RIDERS_TAKEN
         waits.append(Wait(order_id=snapshot.orders.id[order], reason=reason))

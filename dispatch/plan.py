@@ -15,8 +15,10 @@ class WaitReason(StrEnum):
     NO_RIDER_ON_SHIFT = "no_rider_on_shift"
     NO_RIDER_WITH_SKILLS = "no_rider_with_skills"
     NO_FEASIBLE_ROUTE = "no_feasible_route"
+    TOO_DEAR = "too_dear"
     RIDERS_TAKEN = "riders_taken"
     ON_PURPOSE = "on_purpose"
+    NO_PLAN = "no_plan"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,9 +48,8 @@ class Wait:
 class Plan:
     """A round's decision, in the snapshot's order of orders.
 
-    `solver` names who decided ("matching", or "greedy" when the solver was dead or late);
-    `bound` is a lower bound of the points of this round's one-order-a-rider matching and
-    `matched` what the matching reached.
+    `solver` names who decided: "matching", "greedy" when the solver was dead or late, or "none"
+    when no plan could be made. `matched` are the points of the first matching, dummies included.
     """
 
     at_ms: int
@@ -56,12 +57,11 @@ class Plan:
     offers: tuple[PlannedOffer, ...]
     waits: tuple[Wait, ...]
     matched: int = 0
-    bound: int = 0
 
     def digest(self) -> str:
         """SHA-256 over everything that is decided; equal plans have equal digests."""
         h = hashlib.sha256()
-        h.update(f"{self.at_ms} {self.solver} {self.matched} {self.bound}\n".encode())
+        h.update(f"{self.at_ms} {self.solver} {self.matched}\n".encode())
         for o in self.offers:
             route = ",".join(f"{s.order_id}/{s.stop}" for s in o.route)
             line = (o.order_id, o.order_version, o.rider_id, route, o.pickup_ms, o.done_ms, o.cost)

@@ -20,7 +20,6 @@ from dispatch.model import (
     AssignmentState,
     Order,
     OrderState,
-    Party,
     Rider,
     RiderState,
     Stop,
@@ -262,9 +261,11 @@ def _on_board_back(order: Order) -> tuple[int, ...]:
 def _cancel(order: Order, command: c.Cancel) -> Facts:
     if not ORDER.can(order.state, f"cancel_{command.by}"):
         return _no(order, "not_cancellable", f"a {command.by} cannot cancel it now")
-    if has_goods(order) and command.by is not Party.SYSTEM:
-        return _no(order, "goods_on_board", "the rider has the goods: ask for a return")
     rider_id = order.assignment.rider_id if order.assignment else ""
+    if has_goods(order):
+        return _no(
+            order, "goods_on_board", "the rider has the goods: they go back by a failed stop"
+        )
     return (e.Cancelled(by=command.by, reason=command.reason, rider_id=rider_id),)
 
 

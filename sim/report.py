@@ -32,6 +32,8 @@ class RunResult:
     violations: tuple[str, ...]
 
 
+SMALL = 100.0  # hours and kilometres below have a decimal
+
 # What stands behind a figure, by the end of its name; the first that fits.
 _UNITS = (
     ("_per_online_h", "{:,.2f}"),
@@ -42,12 +44,13 @@ _UNITS = (
     ("utilisation", "{:.1%}"),
     ("_gini", "{:.2f}"),
     ("_min", "{:,.1f} min"),
+    ("_ms_p50", "{:,.1f} ms"),
     ("_ms_p95", "{:,.1f} ms"),
     ("per_s", "{:,.0f}"),
     ("_h", "{:,.0f} h"),
     ("_s", "{:,.2f} s"),
     ("_mib", "{:,.0f} MiB"),
-    ("km", "{:,.0f} km"),
+    ("km", "{:,.0f}"),
 )
 
 
@@ -95,5 +98,9 @@ def _row(name: str, value: object) -> tuple[str, str]:
         return words, str(value)
     if isinstance(value, int):
         return words, str(value) if name == "seed" else f"{value:,}"
+    assert isinstance(value, float)
     form = next((form for end, form in _UNITS if name.endswith(end)), "{:,.2f}")
-    return words, form.format(value)
+    if name.endswith(("_h", "km")) and abs(value) < SMALL:
+        form = form.replace(".0f", ".1f")
+    unit = form.partition(" ")[2].lower()  # not said twice
+    return " ".join(w for w in words.split() if w != unit), form.format(value)

@@ -301,7 +301,7 @@ def load_scenario(name_or_path: str | Path) -> Scenario:
 def parse_scenario(text: str) -> Scenario:
     """The scenario written as YAML; raises as `load_scenario`."""
     try:
-        data = yaml.safe_load(text)
+        data = read_yaml(text)
     except yaml.YAMLError as e:
         raise InvalidValue("scenario", str(e), "YAML") from None
     if not isinstance(data, dict):
@@ -311,7 +311,7 @@ def parse_scenario(text: str) -> Scenario:
         # nor 5.0 nor true is the number 5.
         scenario = _adapter().validate_json(json.dumps(data, default=str), strict=True)
     except ValidationError as e:
-        raise _first(e) from None
+        raise first_wrong(e, Scenario) from None
     for name in scenario.jobs:
         job_type(name)
     return scenario
@@ -322,22 +322,49 @@ def _adapter() -> TypeAdapter[Scenario]:
     return TypeAdapter(Scenario)
 
 
-def _first(error: ValidationError) -> InvalidValue:
+class _OnceLoader(yaml.SafeLoader):
+    """YAML's own loader takes the last of two equal keys; this one refuses them."""
+
+
+def _mapping(loader: _OnceLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen: set[Any] = set()
+    for key, _ in node.value:
+        if key.tag == _MERGE or not isinstance(key, yaml.ScalarNode):
+            continue
+        if key.value in seen:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"the key {key.value!r} stands here twice", key.start_mark
+            )
+        seen.add(key.value)
+    loader.flatten_mapping(node)
+    return loader.construct_mapping(node, deep=True)
+
+
+_MERGE = "tag:yaml.org,2002:merge"
+_OnceLoader.add_constructor("tag:yaml.org,2002:map", _mapping)
+
+
+def read_yaml(text: str) -> Any:
+    """As `yaml.safe_load`, but a key that stands twice is refused. Raises yaml.YAMLError."""
+    return yaml.load(text, _OnceLoader)
+
+
+def first_wrong(error: ValidationError, whole: type) -> InvalidValue:
     """The first of pydantic's errors in our own tree; an unknown key goes before a missing one."""
     found = error.errors()
     one = next((e for e in found if e["type"] == "unexpected_keyword_argument"), found[0])
     loc = [str(part) for part in one["loc"]]
     path = ".".join(loc)
     if one["type"] == "unexpected_keyword_argument":
-        return UnknownKey(path, loc[-1], "one of " + ", ".join(_keys(loc[:-1])))
+        return UnknownKey(path, loc[-1], "one of " + ", ".join(_keys(whole, loc[:-1])))
     if one["type"] == "missing":
         return InvalidValue(path, None, "a value: the key is required")
     return InvalidValue(path, one["input"], one["msg"].removeprefix("Input should be "))
 
 
-def _keys(path: Sequence[str]) -> list[str]:
-    """The keys of the dataclass at `path` in a scenario."""
-    found: Any = Scenario
+def _keys(whole: type, path: Sequence[str]) -> list[str]:
+    """The keys of the dataclass at `path` in `whole`."""
+    found: Any = whole
     for name in path:
         if is_dataclass(found):
             assert isinstance(found, type)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -26,9 +27,29 @@ Seed = Annotated[int, typer.Option(help="Names the random streams.", min=0)]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON line instead of a table.")]
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"hexrun {version('hexrun')}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    _: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version.", callback=_version, is_eager=True),
+    ] = False,
+) -> None:
+    pass
+
+
 @app.command()
 def up(data: Data = Path("data")) -> None:
-    """Run the live system on this machine until Ctrl-C."""
+    """Run the live system on this machine until Ctrl-C.
+
+    The environment names its city (HEXRUN_CITY=name:lat,lon), its ports (HEXRUN_HTTP_PORT,
+    HEXRUN_STREAM_PORT) and more: all variables are in docs/running.md.
+    """
     from api.cli.live import up as run
 
     run(data)
@@ -88,15 +109,21 @@ def role(
 def token(
     role: Annotated[str, typer.Option(help="customer, merchant, rider, operator or integrator.")],
     sub: Annotated[str, typer.Option(help="Whose: the id in that role.")],
-    city: Annotated[str, typer.Option(help="The city it is good for.")] = "demo",
+    city: Annotated[
+        str | None, typer.Option(help="The city it is good for; the data folder's own if none.")
+    ] = None,
     minutes: Annotated[int, typer.Option(help="How long it is good.", min=1)] = 15,
     data: Data = Path("data"),
 ) -> None:
     """Print a bearer token signed with the data folder's secret."""
-    from api.auth import mint
-    from api.settings import read_secret
+    from api.auth import Role, mint
+    from api.settings import city_name, read_secret
+    from geo.errors import UnknownName
 
-    secret = read_secret(os.environ, data)
+    if role not in tuple(Role):
+        raise UnknownName("role", role, "one of " + ", ".join(Role))
+    secret = read_secret(os.environ, data, make=False)
+    city = city or city_name(os.environ, data)
     typer.echo(mint(secret, sub=sub, role=role, city=city, ttl_s=60 * minutes))
 
 
@@ -118,7 +145,11 @@ def sim_mdrp(
     out: Annotated[Path | None, typer.Option(help="Write the three solution files here.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run a benchmark day under the benchmark's rules."""
+    """Run a benchmark day under the benchmark's rules.
+
+    The folder holds orders.txt, restaurants.txt, couriers.txt and instance_parameters.txt; --out
+    gets solution_info_assignments.txt, solution_info_orders.txt and solution_info_couriers.txt.
+    """
     from api.cli.simulate import run_mdrp
 
     run_mdrp(folder, out, as_json)
@@ -141,5 +172,6 @@ def jobs_list() -> None:
     """The registered job types and their stops."""
     from dispatch.registry import job_types
 
+    typer.echo(f"{'job type':<16}stops")
     for name, job in sorted(job_types().items()):
-        typer.echo(f"{name}\t{' > '.join(job.stop_kinds)}")
+        typer.echo(f"{name:<16}{' > '.join(job.stop_kinds)}")

@@ -58,6 +58,7 @@ RETRY_S = 1.0
 FAREWELL_S = 3.0
 UNSENT_MAX = 2_000
 FIXES_A_FRAME = 50
+AGAIN = ("unavailable", "busy")  # answers after which the same action is sent once more
 
 
 @dataclass(slots=True)
@@ -274,9 +275,8 @@ class RiderBot:
         self._unacknowledged: deque[m.Fix] = deque(maxlen=UNSENT_MAX)
         self._actions = 0
         self._waiting: dict[str, Any] = {}  # action id -> frame not answered yet
+        self._again: deque[str] = deque()  # action ids that the server could not take
         self._number: dict[str, int] = {}
-        self._route: list[dict[str, Any]] = []
-        self._on_shift = False
 
     async def run(self, stop: asyncio.Event) -> None:
         """Connects again and again until `stop`."""
@@ -299,9 +299,11 @@ class RiderBot:
         while not stop.is_set():
             now = now_ms()
             for action in self._mind.act(now):
-                await self._do(socket, action, now)
+                await self._do(socket, action, now, stop)
             if now >= self._next_fix_ms:
                 await self._fix(socket, now)
+            while self._again:
+                await send(socket, self._codec, self._waiting[self._again.popleft()])
             due = min(d for d in (self._mind.wake_at(), self._next_fix_ms) if d is not None)
             await self._listen(socket, (due - now_ms()) / 1000)
         await self._fix(socket, now_ms())
@@ -320,11 +322,13 @@ class RiderBot:
 
     # --- out ---
 
-    async def _do(self, socket: ClientConnection, action: object, now: int) -> None:
+    async def _do(
+        self, socket: ClientConnection, action: object, now: int, stop: asyncio.Event
+    ) -> None:
         if isinstance(action, StartShift):
-            await self._shift({"on": True, "shift_end_ms": action.shift_end_ms})
+            await self._shift({"on": True, "shift_end_ms": action.shift_end_ms}, stop)
         elif isinstance(action, EndShift):
-            await self._shift({"on": False})
+            await self._shift({"on": False}, stop)
         elif isinstance(action, Answer):
             kind = m.Accept if action.accept else m.Decline
             extra = {} if action.accept else {"reason": action.reason}
@@ -382,18 +386,9 @@ class RiderBot:
             "capacity": list(rider.capacity),
             "skills": list(rider.skills),
         }
-        while not stop.is_set():
-            with contextlib.suppress(httpx2.TransportError):
-                answer = await self._bots.http.post(
-                    "/v1/riders", json=body, headers=self._bots.token(self._id, Role.RIDER)
-                )
-                if answer.status_code < 400:
-                    return
-                log.warning("rider_refused", status=answer.status_code, body=answer.text[:300])
-                self._bots.counts["riders_refused"] += 1
-            await pause(stop, RETRY_S)
+        await self._post("/v1/riders", body, stop)
 
-    async def _shift(self, body: dict[str, Any]) -> None:
+    async def _shift(self, body: dict[str, Any], stop: asyncio.Event) -> None:
         if body["on"]:
             x, y = self._mind.position(now_ms())
             lat, lon = from_wgs84(*self._plane.lat_lon(x, y), PHONE_SYSTEM)
@@ -402,14 +397,21 @@ class RiderBot:
                 "lon": float(lon),
                 "coordinate_system": str(PHONE_SYSTEM),
             }
-        answer = await self._bots.http.post(
-            f"/v1/riders/{self._id}/shift",
-            json=body,
-            headers=self._bots.token(self._id, Role.RIDER),
-        )
-        if answer.status_code >= 400:
-            log.warning("shift_refused", status=answer.status_code, body=answer.text[:300])
-            self._bots.counts["shifts_refused"] += 1
+        await self._post(f"/v1/riders/{self._id}/shift", body, stop)
+
+    async def _post(self, path: str, body: dict[str, Any], stop: asyncio.Event) -> None:
+        """Again until the server answers; what it refuses is counted and left."""
+        while not stop.is_set():
+            with contextlib.suppress(httpx2.TransportError):
+                headers = self._bots.token(self._id, Role.RIDER)
+                answer = await self._bots.http.post(path, json=body, headers=headers)
+                if answer.status_code < 400:
+                    return
+                if answer.status_code < 500:
+                    log.warning("rider_refused", path=path, body=answer.text[:300])
+                    self._bots.counts["riders_refused"] += 1
+                    return
+            await pause(stop, RETRY_S)
 
     # --- in ---
 
@@ -445,6 +447,9 @@ class RiderBot:
             self._bots.counts["fixes_acknowledged"] += 1
 
     def _answered(self, frame: dict[str, Any]) -> None:
+        if frame["code"] in AGAIN:
+            self._again.append(frame["action_id"])
+            return
         asked = self._waiting.pop(frame["action_id"], None)
         if frame["ok"]:
             self._bots.counts["actions_done"] += 1

@@ -22,7 +22,7 @@ from rich.text import Text
 
 from api.auth import Role, Tokens
 from api.cli.bots import BOTS_NAME
-from api.cli.live import live_services, set_ports
+from api.cli.live import live_services, log_to_stderr, set_ports
 from api.cli.roles import DISPATCH_NAME
 from api.cli.simulate import show
 from api.clock import monotonic_s, now_ms
@@ -30,7 +30,7 @@ from api.feed import pause
 from api.gateway.server import STREAM_PATH
 from api.journal import PlanMade, journals, read_journal
 from api.segments import iterate
-from api.settings import Settings
+from api.settings import Settings, remember_city
 from api.store import Store
 from api.supervisor import DataFolder, ServerUrls, Service, Supervisor
 from dispatch.events import Event, RiderEvent
@@ -39,9 +39,22 @@ from sim.kpi import KpiBook
 from sim.scenario import Scenario, load_scenario
 
 MARK = "demo.json"
+ADDRESS_NAME = "address"  # holds an operator's token while the demo runs
 BOTS = "bots"
 TOKEN_TTL_S = 12 * 3600
 PAGE = 1_000
+# What the bots count, beside the fixes; what ends in `refused` or `failed` should be near zero.
+BOT_COUNTS = (
+    "actions_sent",
+    "actions_done",
+    "actions_refused",
+    "orders_refused",
+    "riders_refused",
+    "cancels_refused",
+    "errors_heard",
+    "rider_reconnects",
+    "bots_failed",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +72,14 @@ def demo(options: DemoOptions) -> None:
     scenario = load_scenario(options.scenario)
     city = scenario.city
     os.environ["HEXRUN_CITY"] = f"{city.name}:{city.lat},{city.lon}"
-    _fresh(options.data, options.scenario)
-    (options.data / DISPATCH_NAME).write_text(yaml.safe_dump(_dispatch_file(scenario)))
+    log_to_stderr()
+    try:
+        _fresh(options.data, options.scenario)
+        (options.data / DISPATCH_NAME).write_text(yaml.safe_dump(_dispatch_file(scenario)))
+        remember_city(os.environ, options.data)
+    except OSError as error:
+        expected = f"a folder that this user can write ({error.strerror})"
+        raise InvalidValue("data", str(options.data), expected) from None
     kpis = asyncio.run(_Demo(options, scenario).run())
     show(f"{options.scenario}, seed {options.seed}", kpis, options.as_json)
 
@@ -93,7 +112,7 @@ class _Demo:
 
     async def run(self) -> dict[str, Any]:
         options = self._options
-        http, stream = set_ports()
+        http, stream = set_ports(self._moved)
         began_s = monotonic_s()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -117,16 +136,20 @@ class _Demo:
                 )
                 self._say(f"up in {monotonic_s() - began_s:.1f} s; watch it at")
                 self._say(address)
-                (folder.path / "address").write_text(address + "\n")
+                _write_private(folder.path / ADDRESS_NAME, address + "\n")
                 await self._watch(settings, token)
                 await self._stop_bots(supervisor)
                 return await self._kpis(settings)
             finally:
                 self._say("stopping ...")
                 await supervisor.stop()
+                (folder.path / ADDRESS_NAME).unlink(missing_ok=True)
 
     def _say(self, text: str) -> None:
         self._console.print(f"hexrun: {text}", soft_wrap=True, highlight=False)
+
+    def _moved(self, port: int, used: int) -> None:
+        self._say(f"port {port} is in use; using {used}")
 
     async def _watch(self, settings: Settings, token: str) -> None:
         """Shows the status line until the time is over or Ctrl-C."""
@@ -202,9 +225,15 @@ class _Demo:
             len(record.rows) for path in segments for _, record in iterate(path)
         )
         kpis["fixes_acknowledged"] = bots.get("fixes_acknowledged", 0)
-        for name in ("actions_sent", "actions_done", "actions_refused", "orders_refused"):
+        for name in BOT_COUNTS:
             kpis[name] = bots.get(name, 0)
         return kpis
+
+
+def _write_private(path: Path, text: str) -> None:
+    """A new file that only this user reads."""
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
 
 
 def _urls(services: list[Service]) -> ServerUrls:

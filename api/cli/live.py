@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from api.settings import HTTP_PORT, STREAM_PORT
+from api.gateway.server import STREAM_PATH
+from api.settings import HTTP_PORT, STREAM_PORT, read_city, read_port, remember_city
 from api.supervisor import DataFolder, Service, Supervisor, server_services
+from geo.errors import StartupError
 
 MIGRATED = "migrate"
 ROLES_IN_ORDER = ("sequencer", "dispatcher", "gateway", "http")
@@ -23,36 +27,71 @@ def live_services(folder: DataFolder) -> list[Service]:
     return [*server_services(folder), migrate, *roles]
 
 
-def free_port(preferred: int, host: str = "127.0.0.1") -> int:
-    """`preferred` if nobody listens there, else any free port."""
-    for port in (preferred, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((host, port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
-    raise AssertionError("the system has no free port")
+def free_port(port: int, host: str) -> int | None:
+    """`port` (0: any) where nobody listens on it, else None."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return None
+        return int(probe.getsockname()[1])
 
 
-def set_ports(host: str = "127.0.0.1") -> tuple[int, int]:
-    """Ports for HTTP and the stream, told to the roles by the environment."""
-    http = int(os.environ.get("HEXRUN_HTTP_PORT") or free_port(HTTP_PORT, host))
-    stream = int(os.environ.get("HEXRUN_STREAM_PORT") or free_port(STREAM_PORT, host))
-    os.environ["HEXRUN_HTTP_PORT"], os.environ["HEXRUN_STREAM_PORT"] = str(http), str(stream)
-    return http, stream
+def set_ports(moved: Callable[[int, int], None] | None = None) -> tuple[int, int]:
+    """Ports for HTTP and the stream, told to the roles by the environment.
+
+    A default port that is in use is replaced, and `moved` told of both; without `moved`, and where
+    the environment names the port, StartupError.
+    """
+    return (
+        _set_port("HEXRUN_HTTP_PORT", HTTP_PORT, moved),
+        _set_port("HEXRUN_STREAM_PORT", STREAM_PORT, moved),
+    )
+
+
+def _set_port(variable: str, default: int, moved: Callable[[int, int], None] | None) -> int:
+    host = os.environ.get("HEXRUN_HOST") or "127.0.0.1"
+    given = os.environ.get(variable)
+    wanted = read_port(os.environ, variable, default)
+    port = free_port(wanted, host)
+    if port is None:
+        if given or moved is None:
+            raise StartupError(f"port {wanted} of {host} is in use; name another by {variable}")
+        port = free_port(0, host)
+        if port is None:
+            raise StartupError(f"{host} has no free port")
+        moved(wanted, port)
+    os.environ[variable] = str(port)
+    return port
+
+
+def log_to_stderr() -> None:
+    """What the supervisor warns of, marked as ours."""
+    logging.basicConfig(format="hexrun: %(message)s", level=logging.WARNING)
 
 
 def up(data: Path) -> None:
     """Runs the live system on the folder until a signal."""
+    log_to_stderr()
 
     async def run() -> None:
+        read_city(os.environ)  # refused before anything is made
         http, stream = set_ports()
         with DataFolder(data) as folder:
+            city = remember_city(os.environ, folder.path).name
             supervisor = Supervisor(folder, live_services(folder))
+            print(f"hexrun: starting the city {city} in {data} ...", flush=True)
             await supervisor.start()
-            print(f"hexrun: http://127.0.0.1:{http}  ws://127.0.0.1:{stream}  data in {data}")
+            address = f"http://127.0.0.1:{http}"
+            socket_address = f"ws://127.0.0.1:{stream}{STREAM_PATH}"
+            token = f"$(hexrun token --role operator --sub me --data {data})"
+            print(f"hexrun: city {city} is up at {address} and {socket_address}; Ctrl-C to stop")
+            print("hexrun: the console's address is printed by")
+            print(
+                f'  echo "{address}/#token={token}&stream={socket_address}&city={city}"',
+                flush=True,
+            )
             await supervisor.wait_stopped()
 
     asyncio.run(run())

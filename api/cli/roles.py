@@ -22,11 +22,13 @@ from api.settings import Settings
 from api.store import Store, migrate
 from api.supervisor import announce_ready
 from dispatch.policy import Policy
-from geo.errors import InvalidValue
+from geo.errors import InvalidValue, UnknownName
+from sim.scenario import first_wrong, read_yaml
 
 log = structlog.get_logger(__name__)
 
 DISPATCH_NAME = "dispatch.yaml"
+REDIS_LIMIT_S = 2.0  # longer than the half second of a blocking read
 Role = Callable[[Settings, asyncio.Event, asyncio.Event], Awaitable[None]]
 
 
@@ -59,13 +61,14 @@ def read_dispatch_file(data: Path) -> DispatchFile:
     if not path.is_file():
         return DispatchFile()
     try:
-        return TypeAdapter(DispatchFile).validate_python(yaml.safe_load(path.read_text()) or {})
+        found = read_yaml(path.read_text())
+        return TypeAdapter(DispatchFile).validate_python({} if found is None else found)
     except yaml.YAMLError as error:
         raise InvalidValue(str(path), str(error), "YAML") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        raise InvalidValue(f"{path}: {key}", first["input"], first["msg"]) from None
+        wrong = first_wrong(error, DispatchFile)
+        field = f"{path}: {wrong.field}" if wrong.field else str(path)
+        raise type(wrong)(field, wrong.value, wrong.expected) from None
 
 
 async def dispatcher(settings: Settings, stop: asyncio.Event, ready: asyncio.Event) -> None:
@@ -73,7 +76,9 @@ async def dispatcher(settings: Settings, stop: asyncio.Event, ready: asyncio.Eve
     how = read_dispatch_file(settings.data)
     city = settings.city
     store = await Store.open(settings.postgres_url)
-    redis = Redis.from_url(settings.redis_url)
+    redis = Redis.from_url(
+        settings.redis_url, socket_timeout=REDIS_LIMIT_S, socket_connect_timeout=REDIS_LIMIT_S
+    )
     try:
         shape = CityShape(
             name=city.name,
@@ -129,9 +134,9 @@ ROLES: dict[str, Role] = {
 
 def run_role(name: str) -> None:
     """Runs one role until SIGTERM or SIGINT; says so to the supervisor once it serves."""
-    settings = Settings.from_environment()
     if name not in ROLES:
-        raise InvalidValue("role", name, f"one of {sorted(ROLES)}")
+        raise UnknownName("role", name, "one of " + ", ".join(sorted([*ROLES, "bots"])))
+    settings = Settings.from_environment()
     run_until_signal(lambda stop, ready: ROLES[name](settings, stop, ready))
 
 

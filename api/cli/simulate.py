@@ -24,23 +24,28 @@ SHOWN_DIFFERENT = 10
 
 
 def show(title: str, shown: Mapping[str, Any], as_json: bool) -> None:
-    """One JSON line, or a table."""
+    """One JSON line, or a table with the digests whole under it."""
     if as_json:
         print(to_json_line(shown))
-    else:
-        Console().print(table(title, shown))
+        return
+    digests = {name: value for name, value in shown.items() if name.endswith("_sha256")}
+    Console().print(table(title, {n: v for n, v in shown.items() if n not in digests}))
+    for name, value in digests.items():
+        print(f"{name}  {value}")
 
 
 @contextmanager
 def bar(what: str, total: int | None) -> Iterator[tuple[Progress, TaskID]]:
     """A progress bar on stderr, with rate and time left."""
+    console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    shown = console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=not shown) as progress:
         yield progress, progress.add_task(what, total=total)
 
 

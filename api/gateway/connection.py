@@ -16,7 +16,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
 from api import messages as m
-from api.auth import Tokens
+from api.auth import Role, Tokens
 from api.clock import now_ms
 from api.gateway.audience import Audience, View
 from api.gateway.city_map import CityMap
@@ -78,7 +78,8 @@ class Connection:
         self._actions: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue(ACTIONS_MAX)
         self._worker: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
-        self._ack_timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_ms = 0
         self._deaf = False
         self.gone = asyncio.Event()
 
@@ -103,8 +104,8 @@ class Connection:
             pass
         finally:
             hello.cancel()
-            if self._ack_timer is not None:
-                self._ack_timer.cancel()
+            if self._timer is not None:
+                self._timer.cancel()
             audience.leave(self)
             tasks = [t for t in (writer, self._worker, self._closing) if t is not None]
             for task in tasks:
@@ -162,23 +163,31 @@ class Connection:
     def fixes_stored(self) -> None:
         """The rider's watermark has risen."""
         self._carry_out_now(self.session.stored(now_ms()))
-        self._ack_later()
+        self._tick_later()
 
     def fixes_lost(self) -> None:
         """The rider's watermark has failed."""
         self._carry_out_now(self.session.not_stored())
 
-    def _ack_later(self) -> None:
-        due = self.session.ack_due_ms
-        if due is None or self._ack_timer is not None:
-            return
-        wait_s = max(0.0, (due - now_ms()) / 1000)
-        self._ack_timer = asyncio.get_running_loop().call_later(wait_s, self._ack_now)
+    # --- the timer ----------------------------------------------------------------------------
 
-    def _ack_now(self) -> None:
-        self._ack_timer = None
+    def _tick_later(self) -> None:
+        """One timer, for what the session has due first."""
+        due = self.session.due_ms
+        if due is None:
+            return
+        if self._timer is not None:
+            if self._timer_ms <= due:
+                return
+            self._timer.cancel()
+        wait_s = max(0.0, (due - now_ms()) / 1000)
+        self._timer = asyncio.get_running_loop().call_later(wait_s, self._tick)
+        self._timer_ms = due
+
+    def _tick(self) -> None:
+        self._timer = None
         self._carry_out_now(self.session.tick(now_ms()))
-        self._ack_later()
+        self._tick_later()
 
     # --- effects ------------------------------------------------------------------------------
 
@@ -198,7 +207,7 @@ class Connection:
                     self._act(lambda ids=orders: self._parts.publisher.watch(self, ids))  # type: ignore[misc]
                 case _:
                     self._parts.city_map.watch(self)
-        self._ack_later()
+        self._tick_later()
 
     def _carry_out_now(self, effects: Iterable[Effect]) -> None:
         for effect in effects:
@@ -214,11 +223,18 @@ class Connection:
         except Unauthorised as error:
             self._carry_out_now(self.session.refuse(str(error)))
             return
-        mark = Watermark()
-        if claims.role == "rider":
+        mark, rider = Watermark(), None
+        if claims.role is Role.RIDER:
+            try:
+                rider = await self._parts.store.rider(claims.sub)
+            except UNAVAILABLE as error:
+                end_if_cancelled()
+                log.warning("rider_unknown", rider_id=claims.sub, error=str(error))
+                self.end(CloseCode.INTERNAL_ERROR, "riders cannot be read now; connect again")
+                return
             mark = await self._parts.marks.of(claims.sub)
-        self._carry_out_now(self.session.admit(claims, mark, now_ms()))
-        if not self.session.is_open or claims.role != "rider":
+        self._carry_out_now(self.session.admit(claims, mark, now_ms(), rider))
+        if not self.session.is_open or rider is None:
             return
         self._mark, self.rider_id = mark, claims.sub
         before = self._parts.audience.seat_rider(claims.sub, self)

@@ -24,7 +24,9 @@ class Outbox:
         self._closed = False
 
     def event(self, frame: bytes) -> bool:
-        """Queue an event; False when there is no room for it."""
+        """Queue an event; False when there is no room for it. A closed outbox takes no more."""
+        if self._closed:
+            return True
         if len(self._events) >= self._events_max:
             return False
         self._events.append(frame)
@@ -43,6 +45,8 @@ class Outbox:
 
     def latest(self, key: str, frame: bytes) -> None:
         """Send this instead of the value of the same key that still waits."""
+        if self._closed:
+            return
         self._latest[key] = frame
         self._some.set()
 

@@ -124,7 +124,7 @@ class EventsAnswer(BaseModel):
 
 
 class StatusAnswer(BaseModel):
-    """`orders` by state: the live ones and those placed in the last 24 hours."""
+    """The tenant's `orders` by state: the live ones and those placed in the last 24 hours."""
 
     city: str
     orders: dict[str, int]

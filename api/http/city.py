@@ -23,14 +23,14 @@ DAY_MS = 86_400_000
 async def status(
     city: Annotated[str, Path(pattern=ID)], caller: Caller, parts: WithParts
 ) -> StatusAnswer:
-    """Orders by state, riders on shift, and how far the feed is."""
+    """The tenant's orders by state and riders on shift, and how far the city's feed is."""
     only(caller, Role.OPERATOR)
     if city != caller.city:
         raise Forbidden(f"the token is for the city {caller.city!r}, not {city!r}")
     store = parts.store
     return StatusAnswer(
         city=city,
-        orders=await store.counts(city, now_ms() - DAY_MS),
-        riders_on_shift=await store.count_riders_on_shift(city),
+        orders=await store.counts(city, now_ms() - DAY_MS, tenant=caller.tenant),
+        riders_on_shift=await store.count_riders_on_shift(city, tenant=caller.tenant),
         position=await store.last_position(city),
     )

@@ -133,6 +133,14 @@ async def _validation_error(request: Request, error: Exception) -> JSONResponse:
     first = error.errors()[0]
     if first["type"] == "json_invalid":
         return error_response(422, "invalid_value", f"the body is not JSON: {first['msg']}")
+    kind = request.headers.get("content-type", "")
+    if first["loc"] == ("body",) and isinstance(first.get("input"), bytes):
+        expected = "application/json"
+        message = f"Content-Type: {kind!r} is not valid, expected {expected}"
+        return error_response(
+            415, "unsupported_media_type", message, field="Content-Type", value=kind,
+            expected=expected,
+        )  # fmt: skip
     field = _path(first["loc"])
     code = "unknown_key" if first["type"] == "extra_forbidden" else "invalid_value"
     value = None if first["type"] == "missing" else first.get("input")

@@ -1,4 +1,4 @@
-"""The requests' bodies, checked field by field; may import pydantic, the codec and geo."""
+"""The requests' bodies, checked field by field; may import pydantic, codec, dispatch and geo."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from api.codec import to_json
+from dispatch.model import LOAD_DIMENSIONS
 from geo.datum import System
 from geo.errors import InvalidValue
 
 MS_MAX = 4_102_444_800_000  # the year 2100
 STOPS_MAX = 10
-LOAD_DIMENSIONS_MAX = 8
 LOAD_MAX = 10_000
+SKILLS_MAX = 16
 TEXT_CHARS_MAX = 500
 ID = r"^[A-Za-z0-9_.:@-]{1,64}$"
 
@@ -54,7 +55,7 @@ class PlaceForm(Form):
 
 
 class StopForm(Form):
-    """A place to visit, between two instants where they are given."""
+    """A place to visit, between two instants of the next 24 hours where they are given."""
 
     place: PlaceForm
     earliest_ms: AtMs | None = None
@@ -69,7 +70,7 @@ class QuoteForm(Form):
     stops: Annotated[tuple[StopForm, ...], Field(min_length=1, max_length=STOPS_MAX)]
     customer_id: Id | None = None
     merchant_id: Id | None = None
-    load: Annotated[tuple[Load, ...], Field(min_length=1, max_length=LOAD_DIMENSIONS_MAX)] = (1,)
+    load: Annotated[tuple[Load, ...], Field(min_length=1, max_length=LOAD_DIMENSIONS)] = (1,)
     note: FreeText = ""
     details: Details = Field(default_factory=dict, description="the job type's own form")
 
@@ -92,9 +93,9 @@ class RiderForm(Form):
     speed_mps: Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)] = 6.0
     capacity: Annotated[
         tuple[Annotated[int, Field(strict=True, ge=1, le=LOAD_MAX)], ...],
-        Field(min_length=1, max_length=LOAD_DIMENSIONS_MAX),
+        Field(min_length=1, max_length=LOAD_DIMENSIONS),
     ] = (5,)
-    skills: Annotated[tuple[Id, ...], Field(max_length=64)] = ()
+    skills: Annotated[tuple[Id, ...], Field(max_length=SKILLS_MAX)] = ()
 
 
 class ShiftForm(Form):

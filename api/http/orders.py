@@ -34,6 +34,8 @@ router = APIRouter(prefix="/v1", tags=["orders"], responses=RESPONSES)
 
 OrderId = Annotated[str, Path(pattern=ID)]
 _KEY = r"^[\x21-\x7e]{1,255}$"
+# An order for later is brought before the dispatcher so long before its first stop may be served.
+SCHEDULE_AHEAD_MS = 60 * 60_000
 _BUYERS = (Role.CUSTOMER, Role.MERCHANT, Role.INTEGRATOR, Role.OPERATOR)
 
 
@@ -66,7 +68,10 @@ async def place(
     ],
     coordinate_system: AnswerSystem = System.GCJ02,
 ) -> OrderAnswer:
-    """Place an order. With a `price_token` at the quoted price, else at today's."""
+    """Place an order. With a `price_token` at the quoted price, else at today's.
+
+    One for later, by its first stop's `earliest_ms`, is `scheduled` until an hour before.
+    """
     only(caller, *_BUYERS)
     key = IdempotencyKey(
         client_id=client_of(caller),
@@ -92,7 +97,13 @@ async def _create(
     order_id = f"ord_{at_ms:x}{secrets.token_hex(5)}"
     order = job.order(order_id, caller.city, asked, price, at_ms)
     order = replace(order, tenant=caller.tenant)
-    return await parts.store.create_order(order, at_ms, idempotency=key)
+    first_ms = order.stops[0].earliest_ms
+    return await parts.store.create_order(
+        order,
+        at_ms,
+        idempotency=key,
+        open_at_ms=None if first_ms is None else first_ms - SCHEDULE_AHEAD_MS,
+    )
 
 
 @router.get("/orders/{order_id}")

@@ -18,17 +18,25 @@ PRICE_ISSUER = "hexrun-price"
 PRICE_TTL_S = 600
 # A phone's clock may be behind, and a request takes its time.
 PAST_MS_MAX = 60_000
+HORIZON_MS = 24 * 3_600_000
 
 
 def read_form(form: QuoteForm, claims: Claims, area: CityArea, at_ms: int) -> OrderForm:
     """The form as the job types take it.
 
     Raises:
-        InvalidValue: a place outside the city, a time in the past, a missing customer; names it.
+        InvalidValue: a place outside the city, a time in the past or beyond HORIZON_MS, a missing
+            customer; names it.
     """
     stops = []
+    last_ms = at_ms + HORIZON_MS
     for n, stop in enumerate(form.stops):
         field = f"stops[{n}]"
+        for name in ("earliest_ms", "latest_ms"):
+            given_ms = getattr(stop, name)
+            if given_ms is not None and given_ms > last_ms:
+                expected = f"at most {last_ms}: 24 h from now"
+                raise InvalidValue(f"{field}.{name}", given_ms, expected)
         if stop.earliest_ms is not None and stop.earliest_ms < at_ms - PAST_MS_MAX:
             raise InvalidValue(f"{field}.earliest_ms", stop.earliest_ms, f"not before {at_ms}")
         if stop.latest_ms is not None and stop.latest_ms <= max(at_ms, stop.earliest_ms or 0):

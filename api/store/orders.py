@@ -29,10 +29,14 @@ NOT_ON_SHIFT = "not_on_shift"
 
 
 async def create(
-    engine: AsyncEngine, order: Order, at_ms: int, key: IdempotencyKey | None
+    engine: AsyncEngine,
+    order: Order,
+    at_ms: int,
+    key: IdempotencyKey | None,
+    open_at_ms: int | None,
 ) -> Created:
     """See `Store.create_order`."""
-    decided = apply(order, Confirm(at_ms=at_ms))
+    decided = apply(order, Confirm(at_ms=at_ms, open_at_ms=open_at_ms))
     if isinstance(decided, Refusal):
         raise Conflict(decided.message)
     change = change_by(order, decided)

@@ -52,9 +52,11 @@ async def riders_on_shift(connection: AsyncConnection, city: str) -> list[Rider]
     return [rider_from_json(body) for body in await connection.scalars(query.order_by(riders.c.id))]
 
 
-async def count_riders_on_shift(engine: AsyncEngine, city: str) -> int:
+async def count_riders_on_shift(engine: AsyncEngine, city: str, tenant: str | None) -> int:
     """See `Store.count_riders_on_shift`."""
     query = select(func.count()).where(riders.c.city == city, riders.c.state == RiderState.ON)
+    if tenant is not None:
+        query = query.where(riders.c.tenant == tenant)
     async with engine.connect() as connection:
         return int(await connection.scalar(query) or 0)
 
@@ -107,13 +109,17 @@ async def events_after(
     ]
 
 
-async def counts(engine: AsyncEngine, city: str, since_ms: int) -> dict[str, int]:
+async def counts(
+    engine: AsyncEngine, city: str, since_ms: int, tenant: str | None
+) -> dict[str, int]:
     """See `Store.counts`."""
     query = (
         select(orders.c.state, func.count())
         .where(orders.c.city == city, or_(_live, orders.c.created_at_ms >= since_ms))
         .group_by(orders.c.state)
     )
+    if tenant is not None:
+        query = query.where(orders.c.tenant == tenant)
     async with engine.connect() as connection:
         return {state: n for state, n in await connection.execute(query)}
 

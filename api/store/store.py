@@ -99,17 +99,23 @@ class Store:
     # --- orders ------------------------------------------------------------------------------
 
     async def create_order(
-        self, order: Order, at_ms: int, *, idempotency: IdempotencyKey | None
+        self,
+        order: Order,
+        at_ms: int,
+        *,
+        idempotency: IdempotencyKey | None,
+        open_at_ms: int | None = None,
     ) -> Created:
         """Place a quoted order at `at_ms`: row, events and, with a key, the answer in one go.
 
+        It waits as scheduled until `open_at_ms`, where that is later than `at_ms`.
         The same key with the same body gives the first answer again, whatever `order` is now.
 
         Raises:
             Conflict: the key was used with another body, the id exists, or it is not quoted.
             InvalidValue: a text contains U+0000.
         """
-        created = await orders.create(self._engine, order, at_ms, idempotency)
+        created = await orders.create(self._engine, order, at_ms, idempotency, open_at_ms)
         if not created.replayed:
             self._written.set()
         return created
@@ -174,9 +180,11 @@ class Store:
         async with self._engine.connect() as connection:
             return await reading.live_orders(connection, city)
 
-    async def counts(self, city: str, since_ms: int = 0) -> dict[str, int]:
-        """Orders by state: the live ones, and those placed since `since_ms`."""
-        return await reading.counts(self._engine, city, since_ms)
+    async def counts(
+        self, city: str, since_ms: int = 0, *, tenant: str | None = None
+    ) -> dict[str, int]:
+        """Orders by state, of all or of a tenant: the live, and those placed since `since_ms`."""
+        return await reading.counts(self._engine, city, since_ms, tenant)
 
     # --- riders ------------------------------------------------------------------------------
 
@@ -208,9 +216,9 @@ class Store:
         async with self._engine.connect() as connection:
             return await reading.riders_on_shift(connection, city)
 
-    async def count_riders_on_shift(self, city: str) -> int:
-        """How many they are."""
-        return await reading.count_riders_on_shift(self._engine, city)
+    async def count_riders_on_shift(self, city: str, *, tenant: str | None = None) -> int:
+        """How many they are, of all or of a tenant."""
+        return await reading.count_riders_on_shift(self._engine, city, tenant)
 
     # --- the feed ----------------------------------------------------------------------------
 

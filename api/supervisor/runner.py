@@ -229,7 +229,8 @@ class Runner:
                 await asyncio.wait({ended}, timeout=None if check is None else HEALTH_EVERY_S)
                 if ended.done():
                     code = ended.result()
-                    _log.warning("%s ended with %d", service.name, code)
+                    level = logging.WARNING if self._wants_restart(code) or code else logging.DEBUG
+                    _log.log(level, "%s ended with %d", service.name, code)
                     return code, True
                 if check is not None:
                     failures = 0 if await self._ask(check) else failures + 1

@@ -38,6 +38,8 @@ class Delivery:
         Raises InvalidValue for a form without exactly a pickup and a dropoff, a place that is no
         point, too long a way, a window in the past or empty, or a load that is not positive.
         """
+        if form.details:
+            raise InvalidValue("details", dict(form.details), "nothing: a delivery has no details")
         if len(form.stops) != 2:
             raise InvalidValue("stops", len(form.stops), "2: where from and where to")
         for i, stop in enumerate(form.stops):

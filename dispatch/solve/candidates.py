@@ -20,11 +20,11 @@ def eligible_riders(snapshot: Snapshot, route_stops_max: int) -> I4:
 
 
 def skilled(snapshot: Snapshot, orders: I4, riders: I4) -> B1 | None:
-    """(orders, riders): the rider has every skill of the order; None when nobody asks for one."""
-    need = snapshot.orders.skills[orders]
-    if not need.any():
+    """(orders, riders): the rider has every skill of the order; None when all have all of them."""
+    need, have = snapshot.orders.skills[orders], snapshot.riders.skills[riders]
+    if not (need & ~np.bitwise_and.reduce(have)).any():
         return None
-    able: B1 = (snapshot.riders.skills[riders][None, :] & need[:, None]) == need[:, None]
+    able: B1 = (have[None, :] & need[:, None]) == need[:, None]
     return able
 
 

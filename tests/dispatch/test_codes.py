@@ -72,7 +72,7 @@ STORIES = [
     ("cancelled", [*GIVEN, CANCEL[Party.MERCHANT]]),
     ("cancelled_at_pickup", [*AT_PICKUP, CANCEL[Party.MERCHANT]]),
     ("cancelled_at_pickup", [*AT_PICKUP, CANCEL[Party.CUSTOMER]]),
-    ("cancelled_system", [*PICKED_UP, CANCEL[Party.SYSTEM]]),
+    ("cancelled_system", [*AT_PICKUP, CANCEL[Party.SYSTEM]]),
     ("expired", [*PLACED, c.Expire(at_ms=10**15)]),
     ("failed_rider", [*AT_PICKUP, c.FailStop(at_ms=5, stop=0, reason="", **WHO)]),
     ("returning", FAILED),

@@ -91,6 +91,32 @@ def test_a_row_that_is_used_again_has_nothing_of_the_old_order(kit, scene):
             assert np.array_equal(a[own], b[own]), (table, name)
 
 
+def test_a_city_may_name_more_skills_than_a_column_has_bits(kit, scene):
+    """Those beyond are nobody's: their orders wait, the others and the city go on.
+
+    One bit is the tenant's.
+    """
+    scene.rider("able", skills=tuple(f"s{i}" for i in range(80)))
+    scene.place("first", skills=("s0", "s60"))
+    scene.place("beyond", skills=("s0", "s61"))
+    scene.place("both", skills=("s78", "s79"))
+    _, plan = scene.decide()
+    assert [o.order_id for o in plan.offers] == ["first"]
+    assert {w.order_id: w.reason.value for w in plan.waits} == {
+        "beyond": "no_rider_with_skills",
+        "both": "no_rider_with_skills",
+    }
+
+
+def test_a_rider_serves_his_own_tenant_only(kit, scene):
+    scene.rider("ours")
+    scene.rider("theirs", tenant="other")
+    scene.place("mine", (5, 0))
+    scene.place("hers", (5, 0), tenant="other")
+    _, plan = scene.decide()
+    assert {o.order_id: o.rider_id for o in plan.offers} == {"mine": "ours", "hers": "theirs"}
+
+
 def test_recent_pickups_are_the_latest(kit, scene):
     scene.rider("r", capacity=(10**6,))
     for i in range(RECENT_PICKUPS + 5):

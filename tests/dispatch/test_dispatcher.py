@@ -512,6 +512,20 @@ def test_a_rider_goes_his_own_way(kit, scene):
         assert kit.view(dispatcher)["riders"]["r"]["locked"] == 1
 
 
+def test_a_told_route_that_begins_where_the_rider_stands_locks_him_there(kit, scene):
+    """He had set out for another door without acting; an operator sends him back."""
+    scene.rider("r", 0, 0)
+    for order_id in ("a", "b", "c"):
+        scene.place(order_id)
+    for order_id in ("a", "b"):
+        scene.give(order_id, "r")
+    scene.step(c.Arrive, "a", 0, kit.T0 + 1)
+    scene.step(c.Head, "b", 0, kit.T0 + 2)
+    assert (scene.route("r")[0], scene.column("locked", "r")) == (("b", 0), 0)
+    scene.offer("c", "r", route=[("a", 0), *[s for s in scene.route("r") if s != ("a", 0)]])
+    assert (scene.route("r")[0], scene.column("locked", "r")) == (("a", 0), 1)
+
+
 def test_a_dropped_order_leaves_the_route_and_waits_again(kit, scene):
     scene.rider("r")
     for order_id in ("a", "b"):
@@ -751,17 +765,30 @@ def test_a_late_fix_does_not_move_a_rider(kit, scene):
 
 def test_fixes_of_strangers_and_empty_batches_are_left_alone(kit, scene):
     scene.rider("r")
-    scene.dispatcher.receive(fixes(kit, ("who", 1, 1, 5), ("r", 70, 0, 6), ("who", 2, 2, 7)))
+    scene.dispatcher.receive(
+        fixes(kit, ("who", 1, 1, kit.T0), ("r", 70, 0, kit.T0), ("who", 2, 2, kit.T0))
+    )
     assert where(scene, "r") == (70, 0)
     scene.dispatcher.receive(fixes(kit))
-    scene.dispatcher.receive(fixes(kit, ("who", 1, 1, 9)))
+    scene.dispatcher.receive(fixes(kit, ("who", 1, 1, kit.T0 + 9)))
     assert where(scene, "r") == (70, 0)
+
+
+def test_what_a_phone_recorded_before_the_shift_or_an_arrival_moves_nobody(kit, scene):
+    scene.rider("r")
+    scene.dispatcher.receive(fixes(kit, ("r", 70, 0, kit.T0 - 1)))
+    assert where(scene, "r") == (0, 0)
+    scene.place("o", (500, 0))
+    scene.give("o", "r", route=[("o", 0), ("o", 1)])
+    scene.do("o", c.Arrive(at_ms=kit.T0 + 90, rider_id="r", stop=0))
+    scene.dispatcher.receive(fixes(kit, ("r", 70, 0, kit.T0 + 80)))
+    assert where(scene, "r") == (500, 0)
 
 
 def test_a_batch_with_no_point_in_it_changes_nothing(kit, scene):
     """It is the sender's fault and raises; columns that hold NaN would stop every round."""
     scene.rider("r")
-    bad = fixes(kit, ("r", 70, 0, 6))
+    bad = fixes(kit, ("r", 70, 0, kit.T0))
     bad.lat[0] = np.nan
     with pytest.raises(InvalidValue):
         scene.dispatcher.receive(bad)

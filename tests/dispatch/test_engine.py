@@ -189,6 +189,16 @@ def test_offers_and_waits_stand_in_the_snapshots_order(kit, scene):
     assert len(plan.offers) + len(plan.waits) == len(names)
 
 
+def test_orders_given_in_several_passes_stand_in_order_too(scene):
+    scene.rider("left", -3000, 0)
+    scene.rider("right", 3000, 0)
+    for name, x in (("a", -3000), ("b", 3000), ("c", -2900)):
+        scene.place(name, (x, 0), (x, 500))
+    _, plan = scene.decide()
+    told = [(o.order_id, o.rider_id) for o in plan.offers]
+    assert told == [("a", "left"), ("b", "right"), ("c", "left")]
+
+
 def test_the_bound_is_what_the_first_matching_reached(kit):
     plans = []
     for passes in (1, 4):
@@ -197,7 +207,7 @@ def test_the_bound_is_what_the_first_matching_reached(kit):
         for i in range(3):
             scene.place(f"o{i}")
         plans.append(decide(scene.snapshot(), scene.policy))
-    assert plans[0].matched == plans[0].bound == plans[1].matched > 0
+    assert plans[0].matched == plans[1].matched > 0
     alone = plans[0].offers[0].cost
     policy = scene.policy
     dummy = policy.unassigned_ms * policy.door_weight + policy.late_weight * (
@@ -213,9 +223,9 @@ def test_greedy_plans_are_legal_and_say_so(kit):
     asked = [(s, p) for s, p in rounds if s.orders.waiting.sum() > 2]
     assert len(asked) > 10
     for snapshot, plan in asked[:60]:
-        assert (plan.solver, plan.bound) == (MATCHING, plan.matched)
+        assert plan.solver == MATCHING
         greedy = decide(snapshot, policy, GREEDY)
-        assert (greedy.solver, greedy.bound) == (GREEDY, 0)
+        assert greedy.solver == GREEDY
         assert greedy.matched >= plan.matched
         assert not check_plan(snapshot, greedy, policy)
 

@@ -12,10 +12,10 @@ OFFER = PlannedOffer(
     pickup_ms=5, done_ms=6, cost=7,
 )  # fmt: skip
 WAIT = Wait(order_id="b", reason=WaitReason.ON_PURPOSE)
-PLAN = Plan(at_ms=1, solver="matching", offers=(OFFER,), waits=(WAIT,), matched=3, bound=2)
+PLAN = Plan(at_ms=1, solver="matching", offers=(OFFER,), waits=(WAIT,), matched=3)
 TWO = (RouteStop(order_id="a", stop=0), RouteStop(order_id="a", stop=1))
 OTHER = {
-    "at_ms": 2, "solver": "greedy", "matched": 4, "bound": 3, "waits": (), "offers": (),
+    "at_ms": 2, "solver": "greedy", "matched": 4, "waits": (), "offers": (),
 }  # fmt: skip
 OTHER_OFFER = {
     "order_id": "c", "order_version": 3, "rider_id": "s", "route": TWO, "pickup_ms": 6,

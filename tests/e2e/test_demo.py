@@ -89,7 +89,12 @@ def test_it_ends_with_its_kpis(demo):
     assert kpis["rounds"] > 10
     assert kpis["round_ms_p95"] > 0
     assert kpis["refused_plans"] == 0
+    assert kpis["actions_done"] + kpis["actions_refused"] == kpis["actions_sent"]
     assert kpis["actions_refused"] <= 0.02 * kpis["actions_sent"]
+    for trouble in ("orders_refused", "riders_refused", "errors_heard", "bots_failed"):
+        assert kpis[trouble] == 0, trouble
+    assert kpis["rider_reconnects"] == 0
+    assert kpis["rounds_greedy"] == 0
 
 
 def test_nothing_of_it_is_left_running(demo):

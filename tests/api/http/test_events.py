@@ -90,6 +90,9 @@ async def test_the_status_of_the_city(
         "riders_on_shift": 1,
         "position": 8,
     }
+    stranger = client_as("operator", "olga", tenant="else")
+    empty = {"orders": {}, "riders_on_shift": 0}
+    assert (await stranger.get("/v1/city/demo/status")).json() == status | empty
     assert (await olga.get("/v1/city/else/status")).status_code == 403
     for role in ("customer", "merchant", "rider", "integrator"):
         assert (await client_as(role).get("/v1/city/demo/status")).status_code == 403

@@ -13,7 +13,7 @@ import pytest
 from api.auth import Tokens
 from api.clock import now_ms
 from api.store import Store
-from dispatch.commands import Accept, Arrive, Offer
+from dispatch.commands import Accept, Arrive, Offer, Open
 from dispatch.model import RouteStop
 
 SECRET = "test-" * 8
@@ -69,6 +69,25 @@ async def test_an_order_at_the_quoted_price(
 async def test_an_order_without_a_quote(anna: Client, form: dict[str, Any]) -> None:
     order = (await place(anna, form)).json()
     assert order["price_fen"] == (await anna.post("/v1/quotes", json=form)).json()["price_fen"]
+
+
+async def test_an_order_for_later_is_scheduled_until_an_hour_before(
+    anna: Client, store: Store, form: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_ms = now_ms()
+    monkeypatch.setattr("api.http.orders.now_ms", lambda: at_ms)
+    del form["stops"][1]["latest_ms"]
+    form["stops"][0]["earliest_ms"] = at_ms + 3_600_000
+    assert (await place(anna, form, "soon")).json()["state"] == "open"
+    form["stops"][0]["earliest_ms"] += 1
+    order = (await place(anna, form, "later")).json()
+    assert (order["state"], order["version"]) == ("scheduled", 2)
+    stored = await store.order(order["id"])
+    assert stored is not None
+    assert stored.open_at_ms == at_ms + 1
+    assert (await store.run(order["id"], Open(at_ms=at_ms + 1))).refusal is None
+    seen = (await anna.get(f"/v1/orders/{order['id']}")).json()
+    assert (seen["state"], seen["stops"]) == ("open", order["stops"])
 
 
 async def test_a_price_holds_for_ten_minutes(

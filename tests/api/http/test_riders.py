@@ -66,6 +66,8 @@ async def test_a_rider_registers_himself(olga: Client, rita: Client) -> None:
         ({"id": "rita", "vehicle": "rocket"}, "vehicle"),
         ({"id": "rita", "capacity": [0]}, "capacity[0]"),
         ({"id": "rita", "capacity": []}, "capacity"),
+        ({"id": "rita", "capacity": [5] * 4}, "capacity"),
+        ({"id": "rita", "skills": [f"s{n}" for n in range(17)]}, "skills"),
         ({"id": "r i t a"}, "id"),
         ({"id": "rita", "state": "on"}, "state"),
         ({}, "id"),
@@ -75,6 +77,13 @@ async def test_what_a_rider_cannot_be(olga: Client, form: dict[str, Any], field:
     response = await olga.post("/v1/riders", json=form)
     assert response.status_code == 422
     assert response.json()["error"]["field"] == field
+
+
+async def test_what_a_rider_may_be_at_most(olga: Client) -> None:
+    form = {"id": "rita", "capacity": [5] * 3, "skills": [f"s{n}" for n in range(16)]}
+    assert (await olga.post("/v1/riders", json=form)).status_code == 200
+    on = {"on": True, "shift_end_ms": now_ms() + HOUR_MS, "place": HERE}
+    assert (await olga.post("/v1/riders/rita/shift", json=on)).status_code == 200
 
 
 async def test_a_shift(olga: Client, rita: Client, store: Store) -> None:

@@ -63,6 +63,8 @@ def changed(form: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
         ("load", [-1], "load[0]", -1),
         ("load", [10**9], "load[0]", 10**9),
         ("load", [], "load", "[]"),
+        ("load", [1, 1, 1, 1], "load", "[1, 1, 1, 1]"),
+        ("details", {"ice": True}, "details", "{'ice': True}"),
         ("note", 7, "note", 7),
         ("note", "x" * 501, "note", "x" * 200 + "…"),
         ("tip_fen", 100, "tip_fen", 100),
@@ -112,7 +114,7 @@ def _paths(value: Any, path: str = "") -> list[str]:
 async def test_no_form_breaks_the_server(anna: Client, form: dict[str, Any], seed: int) -> None:
     """Any field replaced by anything is an order or a clear refusal."""
     rng = np.random.default_rng(seed)
-    full = form | {"details": {"a": 1}, "load": [1], "customer_id": "anna", "price_token": None}
+    full = form | {"details": {}, "load": [1], "customer_id": "anna", "price_token": None}
     for n in range(80):
         body = full
         for _ in range(int(rng.integers(1, 3))):
@@ -134,6 +136,25 @@ async def test_a_window_must_be_one(anna: Client, form: dict[str, Any]) -> None:
     body = changed(body, "stops.1.latest_ms", start_ms - 1)
     found = error(await anna.post("/v1/quotes", json=body), 422)
     assert (found["field"], found["expected"]) == ("stops[1].latest_ms", f"later than {start_ms}")
+
+
+@pytest.mark.parametrize("name", ["earliest_ms", "latest_ms"])
+@pytest.mark.parametrize("stop", [0, 1])
+async def test_a_window_lies_within_a_day(
+    anna: Client, form: dict[str, Any], monkeypatch: pytest.MonkeyPatch, stop: int, name: str
+) -> None:
+    at_ms = now_ms()
+    monkeypatch.setattr("api.http.orders.now_ms", lambda: at_ms)
+    del form["stops"][1]["latest_ms"]
+    last_ms = at_ms + 24 * HOUR_MS
+    good = changed(form, f"stops.{stop}.{name}", last_ms)
+    assert (await anna.post("/v1/quotes", json=good)).status_code == 200
+    body = changed(form, f"stops.{stop}.{name}", last_ms + 1)
+    for route in ("quotes", "orders"):
+        headers = {"Idempotency-Key": "k"}
+        found = error(await anna.post(f"/v1/{route}", json=body, headers=headers), 422)
+        assert (found["field"], found["value"]) == (f"stops[{stop}].{name}", last_ms + 1)
+        assert found["expected"] == f"at most {last_ms}: 24 h from now"
 
 
 @pytest.mark.parametrize(

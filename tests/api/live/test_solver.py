@@ -3,8 +3,12 @@
 import asyncio
 import os
 import signal
+import sys
+from dataclasses import replace
 
-from api.solver import SolverProcess
+import pytest
+
+from api.solver import SolverProcess, SolverRefused
 from dispatch.engine import decide
 from dispatch.policy import Policy
 
@@ -23,16 +27,57 @@ async def test_its_plan_is_the_one_decided_here(snapshot):
         await solver.stop()
 
 
-async def test_a_killed_or_late_solver_is_reported_and_replaced(snapshot):
+async def until(condition, limit_s=20.0):
+    async with asyncio.timeout(limit_s):
+        while not condition():
+            await asyncio.sleep(0.05)
+
+
+async def test_a_killed_or_late_solver_is_reported_at_once_and_replaced(snapshot):
     solver = SolverProcess()
     await solver.start()
     try:
         os.kill(solver.pid, signal.SIGKILL)
         assert await solver.decide(snapshot, Policy(), 20.0) is None
+        async with asyncio.timeout(0.1):
+            assert await solver.decide(snapshot, Policy(), 20.0) is None
+        await until(lambda: solver.pid is not None)
         os.kill(solver.pid, signal.SIGSTOP)
         assert await solver.decide(snapshot, Policy(), 0.5) is None
+        await until(lambda: solver.pid is not None)
         assert solver.restarts == 2
         assert await solver.decide(snapshot, Policy(), 20.0) is not None
+    finally:
+        await solver.stop()
+
+
+async def test_a_solver_that_cannot_start_again_is_tried_until_it_can(snapshot, monkeypatch):
+    solver = SolverProcess()
+    await solver.start()
+    try:
+        executable = sys.executable
+        monkeypatch.setattr(sys, "executable", "/nowhere/python")
+        os.kill(solver.pid, signal.SIGKILL)
+        assert await solver.decide(snapshot, Policy(), 20.0) is None
+        await until(lambda: solver.restarts >= 2)
+        assert await solver.decide(snapshot, Policy(), 20.0) is None
+        monkeypatch.setattr(sys, "executable", executable)
+        await until(lambda: solver.pid is not None)
+        assert await solver.decide(snapshot, Policy(), 20.0) is not None
+    finally:
+        await solver.stop()
+
+
+async def test_a_broken_snapshot_is_refused_by_name_and_the_solver_lives(snapshot):
+    solver = SolverProcess()
+    await solver.start()
+    try:
+        pid = solver.pid
+        slow = replace(snapshot.riders, speed_mps=0 * snapshot.riders.speed_mps)
+        with pytest.raises(SolverRefused, match=r"riders\[0\]"):
+            await solver.decide(replace(snapshot, riders=slow), Policy(), 20.0)
+        assert await solver.decide(snapshot, Policy(), 20.0) is not None
+        assert solver.pid == pid
     finally:
         await solver.stop()
 

@@ -38,6 +38,18 @@ async def test_a_placed_order_stands_with_its_events(
     assert await sql.fetchval("SELECT count(*) FROM outbox") == 2
 
 
+async def test_an_order_for_later_waits_as_scheduled(
+    store: Store, new_order: Callable[..., Order]
+) -> None:
+    for order_id, opens, state in (("o1", 1, OrderState.SCHEDULED), ("o2", 0, OrderState.OPEN)):
+        created = await store.create_order(
+            new_order(order_id), NOW_MS, idempotency=key(name=order_id), open_at_ms=NOW_MS + opens
+        )
+        assert (created.order.state, await store.order(order_id)) == (state, created.order)
+    opened = await store.run("o1", c.Open(at_ms=NOW_MS + 1))
+    assert opened.order.state is OrderState.OPEN
+
+
 async def test_unknown_orders(store: Store) -> None:
     for order_id in ("nobody", "zero\0"):
         assert await store.order(order_id) is None

@@ -67,6 +67,8 @@ async def test_live_orders_and_counts(store: Store, accepted: Callable[..., Any]
     assert await store.counts("demo") == everything
     assert await store.counts("demo", NOW_MS + 1) == {"done": 1, "assigned": 1}
     assert await store.counts("other") == {}
+    assert await store.counts("demo", tenant="default") == everything
+    assert await store.counts("demo", tenant="else") == {}
 
 
 class Follower:

@@ -55,6 +55,8 @@ async def test_a_shift(store: Store, sql: asyncpg.Connection) -> None:
     )
     assert await store.riders_on_shift("demo") == [on.rider]
     assert await store.count_riders_on_shift("demo") == 1
+    assert await store.count_riders_on_shift("demo", tenant="default") == 1
+    assert await store.count_riders_on_shift("demo", tenant="else") == 0
     again = await store.run_rider("rita", ON)
     assert again.refusal is not None
     assert again.refusal.code == "already_on_shift"

@@ -123,15 +123,20 @@ class World:
         return Client(socket)
 
     async def enter(self, role: str, sub: str, **hello: Any) -> Client:
-        """A client that has been welcomed; his welcome is `heard[0]`."""
+        """A client that has been welcomed, a rider registered; his welcome is `heard[0]`."""
+        if role == "rider":
+            await self.register(sub)
         client = await self.connect()
         token = self.tokens.mint(sub=sub, role=role, city=CITY.name)
         await client.say("hello", token=token, **hello)
         await client.hear("welcome")
         return client
 
-    async def on_shift(self, rider_id: str) -> None:
+    async def register(self, rider_id: str) -> None:
         await self.store.register_rider(Rider(id=rider_id, city=CITY.name))
+
+    async def on_shift(self, rider_id: str) -> None:
+        await self.register(rider_id)
         at_ms = now_ms()
         command = GoOnShift(
             at_ms=at_ms, shift_end_ms=at_ms + 3_600_000, place=Place(lat=CITY.lat, lon=CITY.lon)

@@ -19,6 +19,7 @@ from api.auth import Tokens
 from api.clock import now_ms
 from api.segments import SegmentFile, SegmentWriter, iterate
 from geo.datum import System, from_wgs84
+from geo.errors import Unavailable
 
 LAT, LON = 31.2304, 121.4737
 
@@ -37,6 +38,7 @@ def stored(world: Any) -> list[tuple[str, int]]:
 
 
 async def test_token_comes_in_header_query_or_hello(live):
+    await live.register("r1")
     token = live.tokens.mint(sub="r1", role="rider", city="sh")
     for how in (
         {"query": f"?token={token}"},
@@ -77,6 +79,51 @@ async def test_another_city_closes_4403(live):
     assert client.heard[-1]["field"] == "token.city"
 
 
+async def test_a_rider_who_is_not_registered_closes_4403(live):
+    client = await live.connect()
+    await client.say("hello", token=live.tokens.mint(sub="r1", role="rider", city="sh"))
+    code, reason = await client.closed()
+    assert (code, client.heard[-1]["field"]) == (4403, "token.sub")
+    assert "register first" in reason
+
+
+async def test_another_tenant_s_token_does_not_become_the_rider(live):
+    await live.on_shift("r1")
+    rider = await live.enter("rider", "r1")
+    await live.offer(await live.place("a"), "r1")
+    await rider.hear("offer")
+    thief = await live.connect()
+    token = live.tokens.mint(sub="r1", role="rider", city="sh", tenant="else")
+    await thief.say("hello", token=token)
+    await thief.say("fixes", fixes=[fix(0)])
+    assert (await thief.closed())[0] == 4403
+    assert [(m["type"], m["field"]) for m in thief.heard] == [("error", "token.tenant")]
+    await rider.say("heartbeat")  # he has not been superseded
+    assert (await rider.hear("ack"))["seq"] == -1
+    assert stored(live) == []
+
+
+async def test_a_rider_who_cannot_be_read_connects_again(live, monkeypatch):
+    async def away(rider_id: str) -> None:
+        raise Unavailable("PostgreSQL: away")
+
+    monkeypatch.setattr(live.store, "rider", away)
+    client = await live.connect()
+    await client.say("hello", token=live.tokens.mint(sub="r1", role="rider", city="sh"))
+    assert await client.closed() == (1011, "riders cannot be read now; connect again")
+
+
+async def test_a_socket_ends_with_its_token_and_a_fresh_one_resumes(live):
+    await live.register("r1")
+    client = await live.connect()
+    await client.say("hello", token=live.tokens.mint(sub="r1", role="rider", city="sh", ttl_s=2))
+    await client.say("fixes", fixes=[fix(0)])
+    assert await client.closed() == (4401, "token expired")
+    assert [m["seq"] for m in client.heard if m["type"] == "ack"][-1:] == [0]
+    again = await live.enter("rider", "r1")
+    assert again.heard[0]["last_seq"] == 0
+
+
 async def test_a_frame_before_hello_closes_4401(live):
     client = await live.connect()
     await client.say("heartbeat")
@@ -86,6 +133,7 @@ async def test_a_frame_before_hello_closes_4401(live):
 async def test_sub_protocol_is_echoed_and_an_unknown_one_refused(live):
     client = await live.connect(subprotocols=("hexrun.v1.msgpack", "hexrun.v1.json"))
     assert client.socket.subprotocol == "hexrun.v1.msgpack"
+    await live.register("r1")
     token = live.tokens.mint(sub="r1", role="rider", city="sh")
     await client.socket.send(msgspec.msgpack.encode({"type": "hello", "token": token}))
     frame = await client.socket.recv()

@@ -114,6 +114,15 @@ async def test_events_leave_in_order_and_before_the_latest_values():
     assert got == [b"1", b"2", b"new"]
 
 
+async def test_a_closed_outbox_takes_no_more():
+    outbox = Outbox()
+    outbox.event(b"1")
+    outbox.close()
+    assert outbox.event(b"2")
+    outbox.latest("p", b"3")
+    assert [await outbox.get() for _ in range(2)] == [b"1", None]
+
+
 async def test_an_outbox_is_bounded_for_events_and_says_so():
     outbox = Outbox(events_max=2)
     assert [outbox.event(b"x") for _ in range(3)] == [True, True, False]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -25,10 +26,12 @@ from api.session import (
     Watermark,
 )
 from dispatch import commands as c
-from dispatch.model import Order
+from dispatch.model import Order, Rider
 from geo.datum import System, from_wgs84
 
 NOW = 1_800_000_000_000
+OVER_S = NOW // 1000 + 900
+ME = Rider(id="me", city="sh")
 
 
 def session_of(role: str | None = "rider", codec: m.Codec = m.JSON, mark: Watermark | None = None):
@@ -36,9 +39,13 @@ def session_of(role: str | None = "rider", codec: m.Codec = m.JSON, mark: Waterm
     session = Session("s", "sh", codec)
     if role is not None:
         session.receive(encoded(codec, {"type": "hello", "token": "t"}), NOW)
-        claims = Claims(sub="me", role=Role(role), tenant="default", city="sh", iat=0, exp=9)
-        session.admit(claims, mark or Watermark(), NOW)
+        session.admit(claims_of(role), mark or Watermark(), NOW, ME)
     return session
+
+
+def claims_of(role: str = "rider", **changes: Any) -> Claims:
+    known = {"sub": "me", "tenant": "default", "city": "sh", "iat": NOW // 1000, "exp": OVER_S}
+    return Claims(role=Role(role), **(known | changes))
 
 
 def encoded(codec: m.Codec, frame: dict[str, Any]) -> str | bytes:
@@ -180,11 +187,36 @@ def test_frames_wait_for_admission():
 def test_a_token_that_does_not_reach_here_closes_4403(city, role, field):
     session = session_of(None)
     say(session, "hello", token="t")
-    claims = Claims(sub="me", role=Role(role), tenant="default", city=city, iat=0, exp=9)
-    effects = session.admit(claims, Watermark(), NOW)
+    effects = session.admit(claims_of(role, city=city), Watermark(), NOW, ME)
     assert error_of(effects).field == field
     assert effects[1].code == 4403
     assert len(effects[1].reason.encode()) <= 123
+
+
+@pytest.mark.parametrize(
+    ("rider", "field", "expected"),
+    [
+        (None, "token.sub", "register first"),
+        (replace(ME, tenant="else"), "token.tenant", "registered this rider"),
+        (replace(ME, city="bj"), "token.tenant", "registered this rider"),
+    ],
+)
+def test_a_token_makes_nobody_the_rider_of_another_tenant(rider, field, expected):
+    session = session_of(None)
+    say(session, "hello", token="t")
+    effects = session.admit(claims_of(), Watermark(), NOW, rider)
+    assert error_of(effects).field == field
+    assert expected in error_of(effects).expected
+    assert (effects[1].code, session.is_open) == (4403, False)
+    assert expected in effects[1].reason
+
+
+def test_who_was_refused_while_he_waited_is_not_admitted():
+    session = session_of(None)
+    say(session, "hello", token="t")
+    session.refuse("too late")
+    assert session.admit(claims_of(), Watermark(), NOW, ME) == []
+    assert not session.is_open
 
 
 @pytest.mark.parametrize(
@@ -194,8 +226,7 @@ def test_a_token_that_does_not_reach_here_closes_4403(city, role, field):
 def test_welcome_names_session_watermark_and_system(role, asked, system):
     session = session_of(None)
     say(session, "hello", token="t", system=asked)
-    claims = Claims(sub="me", role=Role(role), tenant="default", city="sh", iat=0, exp=9)
-    (sent,) = session.admit(claims, Watermark(stored=4, taken=6), NOW)
+    (sent,) = session.admit(claims_of(role), Watermark(stored=4, taken=6), NOW, ME)
     assert sent.message == m.Welcome(
         session="s", role=role, subject="me", server_ms=NOW, last_seq=4, system=System(system)
     )
@@ -292,7 +323,7 @@ def test_repeats_are_acknowledged_again_and_not_stored_again():
     assert say(session, "fixes", later, fixes=[fix(1)]) == [Send(m.Ack(seq=1, server_ms=later))]
     (store,) = say(session, "fixes", later, fixes=[fix(0), fix(2)])
     assert [row.seq for row in store.rows] == [2]
-    assert session.ack_due_ms == later + 1000
+    assert session.due_ms == later + 1000
     assert session.tick(later + 999) == []
     assert session.tick(later + 1000) == [Send(m.Ack(seq=1, server_ms=later + 1000))]
 
@@ -340,6 +371,40 @@ def test_the_end_acknowledges_first():
         Close(1001, "bye"),
     ]
     assert session.end(1001, "bye", NOW) == []
+
+
+# --- the end of the token -----------------------------------------------------------------------
+
+
+def test_a_frame_after_the_token_s_end_closes_4401_and_is_not_taken():
+    mark = Watermark()
+    session = session_of("rider", mark=mark)
+    last = OVER_S * 1000 - 1
+    assert isinstance(say(session, "fixes", last, fixes=[fix(0)])[0], StoreFixes)
+    assert say(session, "fixes", last + 1, fixes=[fix(1)]) == [Close(4401, "token expired")]
+    assert mark.taken == 0
+    assert say(session, "heartbeat", last + 2) == []
+
+
+@pytest.mark.parametrize("role", ["rider", "customer", "merchant", "operator"])
+def test_a_silent_socket_ends_with_its_token(role):
+    session = session_of(role)
+    assert session.due_ms == OVER_S * 1000
+    assert session.tick(OVER_S * 1000 - 1) == []
+    assert session.tick(OVER_S * 1000) == [Close(4401, "token expired")]
+    assert session.due_ms is None
+
+
+def test_the_token_s_end_acknowledges_first():
+    mark = Watermark()
+    session = session_of("rider", mark=mark)
+    session.stored(OVER_S * 1000 - 10)
+    say(session, "fixes", OVER_S * 1000 - 9, fixes=[fix(0)])
+    mark.settle(0, 0)
+    session.stored(OVER_S * 1000 - 5)
+    over = OVER_S * 1000
+    assert session.due_ms == over
+    assert session.tick(over) == [Send(m.Ack(seq=0, server_ms=over)), Close(4401, "token expired")]
 
 
 # --- actions and watching ----------------------------------------------------------------------

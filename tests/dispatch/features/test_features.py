@@ -84,12 +84,13 @@ def test_ends_follow_the_metric(town):
 
 
 def test_a_decline_makes_the_pair_dearer_and_no_other(kit, town):
-    town.rider("s", 10, 0)
-    town.offer("waits", "s")
-    town.do("waits", c.Decline(at_ms=kit.T0, rider_id="s", number=1))
+    for name in ("s", "t"):
+        town.rider(name, 10, 0)
+    town.offer("waits", "t")
+    town.do("waits", c.Decline(at_ms=kit.T0, rider_id="t", number=1))
     snapshot, _ = town.decide()
     orders = np.array([1, 1, 2, 2], np.int32)
-    riders = np.array([0, 1, 0, 1], np.int32)
+    riders = np.array([1, 2, 1, 2], np.int32)
     pairs = Pairs.of(orders, riders)
     declines.fill(pairs, snapshot, POLICY)
     assert [snapshot.orders.id[o] for o in orders] == ["waits", "waits", "ready", "ready"]

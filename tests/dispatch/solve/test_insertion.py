@@ -1,6 +1,7 @@
 """Exact insertion against brute force in plain Python, rule by rule."""
 
 import math
+from collections import Counter
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -286,6 +287,38 @@ def test_the_positions_reproduce_the_cost_and_the_moments(solved):
             hand, moments = by_hand(it, rider, route)
             assert (points, act_ms.tolist()) == (hand, moments)
             assert (leave_by_ms <= act_ms).all()
+
+
+def test_limits_may_be_met_to_the_millisecond(solved):
+    """A window, a shift or a ride that ends just then is kept; a millisecond less is not."""
+    tried = Counter()
+    for it, routes, _, _ in solved[:200]:
+        snap = it.snapshot
+        for rider in (0, 1):
+            n = int(snap.riders.route_len[rider])
+            points, act_ms, _ = routes.drive(rider)
+            if points == INFEASIBLE or not n:
+                continue
+            route = snap.riders.route[rider, :n]
+            last = int(route[-1])
+            order = int(snap.stops.order[last])
+            limits = [("stops", "latest_ms", last, int(act_ms[-1]))]
+            starts = [k for k in range(n) if snap.stops.kind[route[k]] != DROPOFF]
+            if starts:
+                limits.append(("riders", "shift_end_ms", rider, int(act_ms[starts[-1]])))
+            if snap.orders.stop_count[order] == 2 and last != snap.orders.first_stop[order]:
+                start = int(np.flatnonzero(route == snap.orders.first_stop[order])[0])
+                limits.append(("orders", "ride_max_ms", order, int(act_ms[-1] - act_ms[start])))
+            for table, column, row, value in limits:
+                for less in (0, 1):
+                    changed = getattr(getattr(snap, table), column).copy()
+                    changed[row] = value - less
+                    part = replace(getattr(snap, table), **{column: changed})
+                    tight = Routes.of(replace(snap, **{table: part}), it.terms, it.policy)
+                    assert (tight.drive(rider)[0] == points) == (less == 0), (table, column)
+                tried[column] += 1
+    assert min(tried.values()) > 10
+    assert len(tried) == 3
 
 
 def test_put_makes_the_route_that_was_priced(solved):
