@@ -300,10 +300,7 @@ def load_scenario(name_or_path: str | Path) -> Scenario:
 
 def parse_scenario(text: str) -> Scenario:
     """The scenario written as YAML; raises as `load_scenario`."""
-    try:
-        data = read_yaml(text)
-    except yaml.YAMLError as e:
-        raise InvalidValue("scenario", str(e), "YAML") from None
+    data = read_yaml(text, "scenario")
     if not isinstance(data, dict):
         raise InvalidValue("scenario", data, "a mapping of keys to values")
     try:
@@ -333,7 +330,7 @@ def _mapping(loader: _OnceLoader, node: yaml.MappingNode) -> dict[Any, Any]:
             continue
         if key.value in seen:
             raise yaml.constructor.ConstructorError(
-                None, None, f"the key {key.value!r} stands here twice", key.start_mark
+                None, None, f"the key {key.value} for a second time", key.start_mark
             )
         seen.add(key.value)
     loader.flatten_mapping(node)
@@ -344,9 +341,18 @@ _MERGE = "tag:yaml.org,2002:merge"
 _OnceLoader.add_constructor("tag:yaml.org,2002:map", _mapping)
 
 
-def read_yaml(text: str) -> Any:
-    """As `yaml.safe_load`, but a key that stands twice is refused. Raises yaml.YAMLError."""
-    return yaml.load(text, _OnceLoader)
+def read_yaml(text: str, name: str) -> Any:
+    """As `yaml.safe_load`, but a key that stands twice is refused.
+
+    Raises InvalidValue, naming the text by `name`, and the line.
+    """
+    try:
+        return yaml.load(text, _OnceLoader)  # a SafeLoader
+    except yaml.MarkedYAMLError as e:
+        where = f", line {e.problem_mark.line + 1}" if e.problem_mark else ""
+        raise InvalidValue(f"{name}{where}", e.problem, "YAML") from None
+    except yaml.YAMLError as e:
+        raise InvalidValue(name, str(e), "YAML") from None
 
 
 def first_wrong(error: ValidationError, whole: type) -> InvalidValue:

@@ -1,10 +1,17 @@
 """The command line: what it refuses, and what it prints."""
 
 import json
+import socket
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
+
+from api.auth import Tokens
+from api.cli import live
+from api.cli.roles import read_dispatch_file
+from geo.errors import InvalidValue, StartupError
 
 
 def hexrun(*args):
@@ -20,8 +27,12 @@ def hexrun(*args):
         (("sim", "run", "missing.yaml"), "missing.yaml"),
         (("sim", "mdrp", "missing-day"), "missing-day"),
         (("sim", "replay", "missing-folder"), "missing-folder"),
+        (("sim", "replay", "."), "holds no journal"),
         (("token", "--role", "king", "--sub", "x"), "role: 'king'"),
-        (("role", "nobody"), "HEXRUN_POSTGRES_URL"),
+        (("token", "--role", "rider", "--sub", "x"), "data: no secret there; start 'hexrun up"),
+        (("role", "nobody"), "role: 'nobody'"),
+        (("role", "http"), "HEXRUN_POSTGRES_URL is not set"),
+        (("demo", "--data", "/proc/none"), "data: '/proc/none'"),
     ],
 )
 def test_a_wrong_word_is_one_line_and_code_2(args, told, tmp_path, monkeypatch):
@@ -40,8 +51,69 @@ def test_a_scenario_with_an_unknown_key_names_it(tmp_path):
     assert "ridders" in done.stderr
 
 
-def test_jobs_are_listed():
-    assert hexrun("jobs", "list").stdout.startswith("delivery\tpickup > dropoff")
+def test_a_token_is_for_the_city_of_its_folder(tmp_path, monkeypatch):
+    monkeypatch.delenv("HEXRUN_CITY", raising=False)
+    (tmp_path / "secret").write_text("x" * 40)
+    ask = ("token", "--role", "rider", "--sub", "r1", "--data", str(tmp_path))
+
+    def city(*more):
+        return Tokens("x" * 40).verify(hexrun(*ask, *more).stdout.strip()).city
+
+    assert city() == "demo"
+    monkeypatch.setenv("HEXRUN_CITY", "berlin:52.52,13.405")
+    assert city() == "berlin"
+    (tmp_path / "city").write_text("paris\n")
+    assert city() == "paris"
+    assert city("--city", "rome") == "rome"
+
+
+def test_a_port_in_use(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setattr(live, "HTTP_PORT", port)
+        monkeypatch.setenv("HEXRUN_STREAM_PORT", "0")
+        monkeypatch.setenv("HEXRUN_HTTP_PORT", str(port))
+        moved = []
+        with pytest.raises(StartupError, match=f"{port} .* is in use.* HEXRUN_HTTP_PORT"):
+            live.set_ports(lambda *ports: moved.append(ports))
+        monkeypatch.setenv("HEXRUN_HTTP_PORT", "")
+        with pytest.raises(StartupError, match="HEXRUN_HTTP_PORT"):
+            live.set_ports()
+        assert not moved
+        http, _ = live.set_ports(lambda *ports: moved.append(ports))
+        assert moved == [(port, http)]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("polcy: {}", "polcy.* expected one of policy, travel"),
+        ("policy: {tick: 1}", "policy.tick: .* expected one of version, tick_ms"),
+        ("travel: {detour: far}", "travel.detour: 'far'"),
+        ("policy: {}\npolicy: {}", "line 2: 'the key policy for a second time'"),
+    ],
+)
+def test_a_wrong_dispatch_file(tmp_path, text, told):
+    (tmp_path / "dispatch.yaml").write_text(text)
+    with pytest.raises(InvalidValue, match=told):
+        read_dispatch_file(tmp_path)
+
+
+def test_the_version_and_the_jobs():
+    assert hexrun("--version").stdout.split() == ["hexrun", version("hexrun")]
+    assert hexrun("jobs", "list").stdout.splitlines()[1].split(maxsplit=1) == [
+        "delivery", "pickup > dropoff",
+    ]  # fmt: skip
+
+
+def test_a_table_has_each_unit_once_and_the_whole_digest():
+    done = hexrun("sim", "run", "small")
+    assert done.stderr == ""
+    words = " ".join(done.stdout.replace("│", " ").split())
+    assert " online 205 h " in words
+    assert " km 1,593 " in words
+    assert "…" not in words
+    assert len(words.split("event_log_sha256 ")[1]) == 64
 
 
 def test_the_same_seed_gives_the_same_events_in_another_process():

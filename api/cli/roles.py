@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
-import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from redis.asyncio import Redis
 
@@ -22,7 +21,7 @@ from api.settings import Settings
 from api.store import Store, migrate
 from api.supervisor import announce_ready
 from dispatch.policy import Policy
-from geo.errors import InvalidValue, UnknownName
+from geo.errors import UnknownName
 from sim.scenario import first_wrong, read_yaml
 
 log = structlog.get_logger(__name__)
@@ -61,10 +60,8 @@ def read_dispatch_file(data: Path) -> DispatchFile:
     if not path.is_file():
         return DispatchFile()
     try:
-        found = read_yaml(path.read_text())
+        found = read_yaml(path.read_text(), str(path))
         return TypeAdapter(DispatchFile).validate_python({} if found is None else found)
-    except yaml.YAMLError as error:
-        raise InvalidValue(str(path), str(error), "YAML") from None
     except ValidationError as error:
         wrong = first_wrong(error, DispatchFile)
         field = f"{path}: {wrong.field}" if wrong.field else str(path)

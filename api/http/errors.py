@@ -64,6 +64,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
         (403, "the token does not reach this"),
         (404, "no such object"),
         (409, "refused as things stand; `code` says why"),
+        (415, "the body is not announced as application/json"),
         (422, "a value that cannot be right; `field` names it"),
         (503, "a server that is needed does not answer; ask again"),
     )
@@ -133,10 +134,11 @@ async def _validation_error(request: Request, error: Exception) -> JSONResponse:
     first = error.errors()[0]
     if first["type"] == "json_invalid":
         return error_response(422, "invalid_value", f"the body is not JSON: {first['msg']}")
-    kind = request.headers.get("content-type", "")
+    kind = request.headers.get("content-type")
     if first["loc"] == ("body",) and isinstance(first.get("input"), bytes):
         expected = "application/json"
-        message = f"Content-Type: {kind!r} is not valid, expected {expected}"
+        shown = "is missing" if kind is None else f"{kind!r} is not valid"
+        message = f"Content-Type: {shown}, expected {expected}"
         return error_response(
             415, "unsupported_media_type", message, field="Content-Type", value=kind,
             expected=expected,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dispatch import commands as c
-from dispatch.engine import GREEDY, MATCHING, decide
+from dispatch.engine import GREEDY, MATCHING, decide, no_plan
 from dispatch.model import RouteStop
 from dispatch.plan import WaitReason
 from dispatch.policy import Policy
@@ -228,6 +228,58 @@ def test_greedy_plans_are_legal_and_say_so(kit):
         assert greedy.solver == GREEDY
         assert greedy.matched >= plan.matched
         assert not check_plan(snapshot, greedy, policy)
+
+
+def test_greed_gives_one_order_a_rider_and_looks_no_further_than_it_must(scene):
+    """It stands in for a solver that is late: one pass over the eight nearest."""
+    for i in range(8):
+        scene.rider(f"slow{i}", 10.0 * i, 0, speed_mps=2.0)
+    scene.rider("fast", 100, 0, speed_mps=9.0)
+    scene.place("o", (0, 0), (3000, 0))
+    assert given(decide(scene.snapshot(), scene.policy)) == {"o": "fast"}
+    assert given(decide(scene.snapshot(), scene.policy, GREEDY))["o"].startswith("slow")
+
+
+def test_greed_makes_one_pass(scene):
+    scene.rider("r")
+    for i in range(3):
+        scene.place(f"o{i}")
+    plan = decide(scene.snapshot(), scene.policy, GREEDY)
+    assert len(plan.offers) == 1
+    assert set(reasons(plan).values()) == {WaitReason.RIDERS_TAKEN}
+
+
+def test_an_order_may_be_too_dear_for_this_round(kit):
+    """It could be served, yet waiting costs less than the only rider there is."""
+    scene = kit.Scene(Policy(unassigned_ms=60_000))
+    scene.rider("r", 8000, 0)
+    scene.place("o", (0, 0))
+    assert reasons(decide(scene.snapshot(), scene.policy)) == {"o": WaitReason.TOO_DEAR}
+
+
+def test_riders_serve_their_own_tenant_only(scene):
+    scene.rider("theirs", 0, 0, tenant="b")
+    scene.rider("ours", 3000, 0, tenant="a")
+    scene.place("o", (0, 0), tenant="a")
+    scene.place("nobody's", (0, 0), tenant="c")
+    snapshot, plan = scene.decide()
+    assert given(plan) == {"o": "ours"}
+    assert reasons(plan) == {"nobody's": WaitReason.NO_RIDER_WITH_SKILLS}
+    (offer,) = plan.offers
+    wrong = replace(plan, offers=(replace(offer, rider_id="theirs"),))
+    assert any("lacks a skill" in p for p in check_plan(snapshot, wrong, scene.policy))
+
+
+def test_no_plan_leaves_everybody_waiting(scene):
+    scene.rider("r")
+    for name in ("a", "b"):
+        scene.place(name)
+    scene.give("b", "r")
+    scene.place("c")
+    plan = no_plan(scene.snapshot())
+    assert (plan.offers, plan.solver) == ((), "none")
+    assert reasons(plan) == {"a": WaitReason.NO_PLAN, "c": WaitReason.NO_PLAN}
+    assert not check_plan(scene.snapshot(), plan, scene.policy)
 
 
 def columns_of(snapshot):

@@ -111,3 +111,9 @@ def test_a_scenario_built_in_code_is_checked_too():
     with pytest.raises(InvalidValue, match="decide_ms"):
         dataclasses.replace(small, decide_ms=-1)
     assert isinstance(small, Scenario)
+
+
+@pytest.mark.parametrize("twice", ["name: again\n", "city: {name: a, name: b}\n"])
+def test_a_key_that_stands_twice_is_refused(twice):
+    with pytest.raises(InvalidValue, match=r"line \d: 'the key \w+ for a second time'"):
+        parse_scenario(f"name: mine\n{twice}")

@@ -194,6 +194,14 @@ async def test_a_body_that_is_no_form(anna: Client, content: bytes) -> None:
     assert response.json()["error"]["message"]
 
 
+@pytest.mark.parametrize("kind", [None, "application/x-www-form-urlencoded", "text/plain"])
+async def test_a_body_that_is_not_announced_as_json(anna: Client, kind: str | None) -> None:
+    headers = {"Content-Type": kind} if kind else {}
+    found = error(await anna.post("/v1/quotes", content=b'{"stops": []}', headers=headers), 415)
+    assert (found["field"], found["value"]) == ("Content-Type", kind)
+    assert found["expected"] == "application/json"
+
+
 async def test_not_a_number_is_no_place(anna: Client, form: dict[str, Any]) -> None:
     for value in ("NaN", "Infinity", "1e999"):
         text = json.dumps(changed(form, "stops.0.place.lat", 12345)).replace("12345", value)

@@ -74,6 +74,7 @@ def test_the_longest_way():
         ("stops[0].place.lat", ask(start={"place": Place(lat=-90.5, lon=121.0)})),
         ("load", ask(load=(1, 0))),
         ("load", ask(load=())),
+        ("details", ask(details={"gift": True})),
     ],
 )
 def test_a_bad_form_names_its_field(field, form):
