@@ -23,6 +23,7 @@ from geo.errors import InvalidValue
 from geo.travel import TravelLaw
 
 RECENT_PICKUPS = 60
+CLOCK_SLACK_MS = 120_000  # how far a phone's clock may be behind before its fixes are lost
 SKILLS_MAX = 62  # what an int64 column has bits for, but for one that no rider has
 NOBODY_HAS = 1 << SKILLS_MAX
 # Values of the working column `locked`.
@@ -193,7 +194,7 @@ class Columns:
         """The rider's row as he starts his shift at his place."""
         row, columns = self.rider(rider.id), self.riders
         if rider.place is not None:
-            self.move_rider(row, rider.place.lat, rider.place.lon, free_ms)
+            self.move_rider(row, rider.place.lat, rider.place.lon, free_ms - CLOCK_SLACK_MS)
         columns["free_ms"][row] = free_ms
         columns["shift_end_ms"][row] = rider.shift_end_ms
         columns["speed_mps"][row] = rider.speed_mps
@@ -201,7 +202,8 @@ class Columns:
         columns["skills"][row] = self._bits(rider.tenant, rider.skills)
 
     def move_rider(self, row: int, lat: float, lon: float, at_ms: int) -> None:
-        """He is there at `at_ms`; what his phone recorded before does not move him any more."""
+        """He is there at `at_ms`, by his phone's clock as far as it is known; what the phone
+        recorded before does not move him any more."""
         x, y = self.plane.xy(lat, lon)
         self.riders["x"][row], self.riders["y"][row] = x, y
         self.riders["cell"][row] = cell_of(lat, lon)

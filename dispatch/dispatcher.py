@@ -13,7 +13,7 @@ from heapq import heappop, heappush
 
 import numpy as np
 
-from dispatch.columns import AT_STOP, DRIVING, FREE, Columns, pairs_of
+from dispatch.columns import AT_STOP, CLOCK_SLACK_MS, DRIVING, FREE, Columns, pairs_of
 from dispatch.commands import Command, Complete, Expire, Offer, Open, TimeOut
 from dispatch.events import (
     Accepted,
@@ -433,7 +433,8 @@ class Dispatcher:
         elif isinstance(fact, Arrived):
             columns.set_route(row, [at, *rest])
             columns.set_stop(order, fact.stop, stop)
-            columns.move_rider(row, stop.place.lat, stop.place.lon, at_ms)
+            seen_ms = at_ms - CLOCK_SLACK_MS if fact.device_ms is None else fact.device_ms
+            columns.move_rider(row, stop.place.lat, stop.place.lon, seen_ms)
             riders["free_ms"][row] = at_ms
         else:
             columns.set_route(row, rest)

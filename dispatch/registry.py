@@ -11,6 +11,8 @@ from typing import Protocol
 from dispatch.model import Order, Place, StopKind
 from geo.errors import InvalidValue, UnknownName
 
+STOPS_MAX = 2
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StopForm:
@@ -67,6 +69,9 @@ def job_types() -> Mapping[str, JobType]:
     """Every registered job type by name."""
     found = {point.name: point.load() for point in entry_points(group="hexrun.jobs")}
     for name, job in found.items():
+        if not 1 <= len(job.stop_kinds) <= STOPS_MAX:
+            expected = f"1 to {STOPS_MAX} stops, which is what a round inserts"
+            raise InvalidValue(f"hexrun.jobs.{name}.stop_kinds", job.stop_kinds, expected)
         if job.name != name:
             raise InvalidValue(f"hexrun.jobs.{name}", job.name, "a job type of the same name")
     return found

@@ -20,6 +20,7 @@ from dispatch.model import (
     AssignmentState,
     Order,
     OrderState,
+    Party,
     Rider,
     RiderState,
     Stop,
@@ -262,11 +263,11 @@ def _cancel(order: Order, command: c.Cancel) -> Facts:
     if not ORDER.can(order.state, f"cancel_{command.by}"):
         return _no(order, "not_cancellable", f"a {command.by} cannot cancel it now")
     rider_id = order.assignment.rider_id if order.assignment else ""
-    if has_goods(order):
-        return _no(
-            order, "goods_on_board", "the rider has the goods: they go back by a failed stop"
-        )
-    return (e.Cancelled(by=command.by, reason=command.reason, rider_id=rider_id),)
+    if not has_goods(order):
+        return (e.Cancelled(by=command.by, reason=command.reason, rider_id=rider_id),)
+    if command.by is not Party.SYSTEM:
+        return _no(order, "goods_on_board", "the rider has the goods: they are brought back")
+    return (e.Failed(rider_id=rider_id, reason=command.reason or "cancelled_with_goods"),)
 
 
 def _expire(order: Order, command: c.Expire) -> Facts:

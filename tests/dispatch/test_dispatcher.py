@@ -10,6 +10,7 @@ import pytest
 
 from dispatch import commands as c
 from dispatch import events as e
+from dispatch.columns import CLOCK_SLACK_MS
 from dispatch.dispatcher import (
     REPEAT_MS,
     Decide,
@@ -776,13 +777,18 @@ def test_fixes_of_strangers_and_empty_batches_are_left_alone(kit, scene):
 
 def test_what_a_phone_recorded_before_the_shift_or_an_arrival_moves_nobody(kit, scene):
     scene.rider("r")
-    scene.dispatcher.receive(fixes(kit, ("r", 70, 0, kit.T0 - 1)))
+    scene.dispatcher.receive(fixes(kit, ("r", 70, 0, kit.T0 - CLOCK_SLACK_MS - 1)))
     assert where(scene, "r") == (0, 0)
+    scene.dispatcher.receive(fixes(kit, ("r", 60, 0, kit.T0 - CLOCK_SLACK_MS)))
+    assert where(scene, "r") == (60, 0), "a clock may be a little behind"
     scene.place("o", (500, 0))
     scene.give("o", "r", route=[("o", 0), ("o", 1)])
-    scene.do("o", c.Arrive(at_ms=kit.T0 + 90, rider_id="r", stop=0))
-    scene.dispatcher.receive(fixes(kit, ("r", 70, 0, kit.T0 + 80)))
+    slow = kit.T0 - 5  # his phone's clock
+    scene.do("o", c.Arrive(at_ms=kit.T0 + 90, rider_id="r", stop=0, device_ms=slow))
+    scene.dispatcher.receive(fixes(kit, ("r", 70, 0, slow - 1)))
     assert where(scene, "r") == (500, 0)
+    scene.dispatcher.receive(fixes(kit, ("r", 510, 0, slow + 1)))
+    assert where(scene, "r") == (510, 0)
 
 
 def test_a_batch_with_no_point_in_it_changes_nothing(kit, scene):

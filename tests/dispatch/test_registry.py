@@ -43,7 +43,10 @@ def test_ours_are_registered():
 
 
 def test_an_unknown_job_type_lists_those_that_are_known(registered):
-    jobs = {name: type("Job", (), {"name": name})() for name in ("walk", "delivery", "clean")}
+    jobs = {
+        name: type("Job", (), {"name": name, "stop_kinds": ("visit",)})()
+        for name in ("walk", "delivery", "clean")
+    }
     registered(**jobs)
     with pytest.raises(UnknownName) as caught:
         job_type("fly")
@@ -54,8 +57,15 @@ def test_an_unknown_job_type_lists_those_that_are_known(registered):
 
 
 def test_a_job_type_is_registered_under_its_own_name(registered):
-    registered(walk=type("Job", (), {"name": "run"})())
+    registered(walk=type("Job", (), {"name": "run", "stop_kinds": ("visit",)})())
     with pytest.raises(InvalidValue, match=r"hexrun\.jobs\.walk.*'run'"):
+        job_types()
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_a_job_type_has_as_many_stops_as_a_round_can_insert(registered, count):
+    registered(walk=type("Job", (), {"name": "walk", "stop_kinds": ("visit",) * count})())
+    with pytest.raises(InvalidValue, match=r"walk\.stop_kinds.*1 to 2 stops"):
         job_types()
 
 

@@ -238,8 +238,11 @@ class Paper:
         cancellable = ("scheduled", "open", "assigned", "under_way")
         if self.state not in cancellable or q.by == "rider":
             return "not_cancellable"
-        if self.goods:
+        if self.goods and q.by != "system":
             return "goods_on_board"
+        if self.goods:
+            self.end("failed")
+            return ["failed"]
         self.end(f"cancelled_{q.by}")
         return ["cancelled"]
 
@@ -501,7 +504,13 @@ def test_a_late_answer_cannot_hit_a_later_attempt_of_the_same_rider():
     assert run(order, c.Accept(at_ms=3, rider_id="ann", number=2)).assignment.number == 2
 
 
-@pytest.mark.parametrize("by", [Party.CUSTOMER, Party.MERCHANT, Party.SYSTEM])
+def test_goods_on_board_are_given_up_by_the_system_alone_and_the_order_failed():
+    order = run(under_way(), c.Cancel(at_ms=6, by=Party.SYSTEM))
+    assert (order.state, order.assignment) == (OrderState.FAILED, None)
+    assert order.ended_reason == "cancelled_with_goods"
+
+
+@pytest.mark.parametrize("by", [Party.CUSTOMER, Party.MERCHANT])
 def test_goods_on_board_are_not_cancelled_but_returned(by):
     order = under_way()
     assert apply(order, c.Cancel(at_ms=6, by=by)).code == "goods_on_board"

@@ -66,7 +66,8 @@ async def test_it_has_default_signals_and_a_session_of_its_own(tmp_path: Path) -
     async with asyncio.timeout(10):
         while not child.last_lines():
             await asyncio.sleep(0.02)
-    assert int(child.last_lines().split()[1], 16) == 0
+    ignored = int(child.last_lines().split()[1], 16)
+    assert ignored & 0x7FFFFFFF == 0  # 1 to 31: the C library keeps 32 and 33, make ignores them
     assert os.getsid(child.pid) == child.pid
     await child.stop()
 
