@@ -16,7 +16,7 @@ from api.gateway.audience import Audience, Fan
 from api.gateway.mirror import Mirror, Spot
 from api.gateway.views import order_view
 from api.settings import CityArea
-from dispatch.model import Order, Rider
+from dispatch.model import Order, OrderState, Rider
 from geo.datum import System, from_wgs84
 
 if TYPE_CHECKING:
@@ -76,8 +76,9 @@ class CityMap:
             self._left[rider.id] = (rider, spot)
 
     def order_changed(self, order: Order) -> None:
-        """The order as it is now."""
-        self._orders[order.id] = order
+        """The order as it is now; between its first two events it is not anybody's yet."""
+        if order.state is not OrderState.QUOTED:
+            self._orders[order.id] = order
 
     def tick(self) -> None:
         """Tell what has changed since the last tick."""

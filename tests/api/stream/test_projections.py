@@ -321,6 +321,18 @@ async def test_an_operator_sees_his_tenants_riders_and_orders_only():
     assert [o["order_id"] for o in snapshot["orders"]] == ["b"]
 
 
+async def test_an_order_is_told_once_it_is_more_than_a_quote():
+    _, city_map = city()
+    operator = Operator()
+    city_map.watch(operator)
+    city_map.order_changed(order("new", OrderState.QUOTED))
+    city_map.tick()
+    city_map.order_changed(order("new"))
+    city_map.tick()
+    _, told = await operator.heard()
+    assert [(o["order_id"], o["state"]) for o in told["orders"]] == [("new", "open")]
+
+
 async def test_a_rider_who_goes_off_shift_is_told_once_and_gone():
     mirror, city_map = city()
     operator = Operator()
