@@ -69,19 +69,6 @@ def ring(cell: int, k: int) -> tuple[int, ...]:
     return outer if k == 0 else tuple(sorted(set(outer).difference(disk(cell, k - 1))))
 
 
-def cell_distance(a: int, b: int) -> int:
-    """Steps from cell `a` to cell `b`; InvalidValue if h3 cannot tell.
-
-    It cannot for cells of two resolutions, nor for some far apart or across a pentagon.
-    """
-    try:
-        return cast(int, h3.grid_distance(_checked(a), _checked(b)))
-    except H3BaseException:
-        raise InvalidValue(
-            "cells", (to_text(a), to_text(b)), "two near cells of one resolution"
-        ) from None
-
-
 @functools.cache
 def edge_m(resolution: int = POOL_RESOLUTION) -> float:
     """The mean edge of a hexagon, in metres, over the whole earth (531 m at resolution 8)."""
@@ -94,14 +81,6 @@ def edge_m(resolution: int = POOL_RESOLUTION) -> float:
 def to_text(cell: int) -> str:
     """A cell in h3's hexadecimal notation, as maps and keys write it."""
     return cast(str, h3.int_to_str(_checked(cell)))
-
-
-def from_text(text: str) -> int:
-    """The cell written as `text`; InvalidValue if it is none."""
-    try:
-        return _checked(h3.str_to_int(text))
-    except (InvalidValue, ValueError):
-        raise InvalidValue("cell", text, "an H3 cell in hexadecimal") from None
 
 
 def _checked(cell: int) -> int:

@@ -40,7 +40,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from geo.compiled import compiled
-from geo.errors import InvalidValue, UnknownName
+from geo.errors import InvalidValue
 
 FloatArray: TypeAlias = NDArray[np.float64]
 
@@ -66,14 +66,6 @@ class System(StrEnum):
     WGS84 = "wgs84"
     GCJ02 = "gcj02"
     BD09 = "bd09"
-
-
-def parse_system(name: str, field: str = "coordinate_system") -> System:
-    """The system called `name`; UnknownName lists the choices."""
-    try:
-        return System(name)
-    except ValueError:
-        raise UnknownName(field, name, "one of " + ", ".join(System)) from None
 
 
 def check_lat_lon(lat: float, lon: float, field: str) -> None:

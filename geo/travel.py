@@ -9,6 +9,7 @@ network) has `law` None, and its times reach a kernel as a matrix.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -98,14 +99,15 @@ class TravelModel(Protocol):
         """Milliseconds from each of n1 points to each of n2, int64[n1, n2]."""
 
 
-class _ClosedForm:
+class _ClosedForm(ABC):
     """The array side of a model whose law is closed."""
 
     __slots__ = ()
 
     @property
+    @abstractmethod
     def law(self) -> TravelLaw:
-        raise NotImplementedError
+        """The closed form."""
 
     def metres(self, x1: Metres, y1: Metres, x2: Metres, y2: Metres) -> FloatArray:
         return _metric_m(self.law.metric, x1, y1, x2, y2) * self.law.detour

@@ -15,10 +15,9 @@ from geo.datum import (
     check_lat_lon,
     from_wgs84,
     in_mainland_china,
-    parse_system,
     to_wgs84,
 )
-from geo.errors import InvalidValue, UnknownName
+from geo.errors import InvalidValue
 
 INSIDE = {
     "Shenzhen, Futian civic centre": (22.5430, 114.0570),
@@ -240,12 +239,6 @@ def test_arrays_are_broadcast_and_may_be_read_only():
 def test_nan_stays_nan():
     assert all(math.isnan(v) for v in from_wgs84(math.nan, math.nan, System.BD09))
     assert math.isnan(to_wgs84(math.nan, 114.0, System.GCJ02)[0])
-
-
-def test_parse_system():
-    assert parse_system("gcj02") is System.GCJ02
-    with pytest.raises(UnknownName, match=r"fix\.system: 'GCJ-02'.*wgs84, gcj02, bd09"):
-        parse_system("GCJ-02", "fix.system")
 
 
 @given(st.floats(-90, 90), st.floats(-180, 180))
