@@ -18,6 +18,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from api.cancelling import end_if_cancelled
 from api.clock import monotonic_s, now_ms
 from api.feed import follow, pause
 from api.journal import (
@@ -31,7 +32,7 @@ from api.journal import (
 )
 from api.pool import Frame, FrameRow, Pool
 from api.solver import SolverProcess
-from api.store import UNAVAILABLE, Receipt, Store, end_if_cancelled
+from api.store import UNAVAILABLE, Receipt, Store
 from dispatch.dispatcher import (
     Ask,
     Decide,
@@ -227,6 +228,7 @@ class CityDispatcher:
                     await self._queue.put(frame)
                     after = frame_id
             except (RedisError, OSError) as error:
+                end_if_cancelled()
                 log.warning("fixes_unreachable", error=str(error))
                 await asyncio.sleep(RETRY_S)
 

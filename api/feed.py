@@ -14,6 +14,7 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from api.cancelling import end_if_cancelled
 from api.codec import decode_event, encode_event
 from api.store import Positioned, Store
 
@@ -70,6 +71,7 @@ async def follow(
     clock = asyncio.get_running_loop().time
     down_until_s = 0.0
     while not stop.is_set():
+        end_if_cancelled()
         entries: list[Positioned] | None = None
         if clock() >= down_until_s:
             try:

@@ -21,6 +21,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
 
+from api.cancelling import end_if_cancelled
 from api.messages import FixRow
 from api.segments import Ref
 from geo.cells import boundary_of, cell_of, ring, to_text
@@ -250,6 +251,7 @@ class Pool:
         """
         while True:
             reply = await self._redis.xread({self._stream: after}, count=100, block=block_ms)
+            end_if_cancelled()
             for frame_id, data in _entries(reply):
                 after = frame_id
                 try:

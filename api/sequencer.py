@@ -14,9 +14,10 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from api.cancelling import end_if_cancelled
 from api.clock import monotonic_s, now_ms
 from api.feed import pause, stream_key, to_fields
-from api.store import UNAVAILABLE, Positioned, Sequencing, Store, end_if_cancelled
+from api.store import UNAVAILABLE, Positioned, Sequencing, Store
 
 BATCH_MAX = 500
 POLL_S = 0.1
@@ -67,6 +68,7 @@ async def _sequence(session: Sequencing, publisher: Publisher, stop: asyncio.Eve
     while not stop.is_set():
         placed = await session.take(BATCH_MAX)
         await publisher.publish(placed)
+        end_if_cancelled()
         if monotonic_s() >= forget_at_s:
             await session.forget(now_ms() - FORGET_AFTER_MS, FORGET_MAX)
             forget_at_s = monotonic_s() + FORGET_EVERY_S

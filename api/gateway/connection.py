@@ -17,6 +17,7 @@ from websockets.exceptions import ConnectionClosed
 
 from api import messages as m
 from api.auth import Role, Tokens
+from api.cancelling import end_if_cancelled
 from api.clock import now_ms
 from api.gateway.audience import Audience, View
 from api.gateway.city_map import CityMap
@@ -36,7 +37,7 @@ from api.session import (
     Watch,
     Watermark,
 )
-from api.store import UNAVAILABLE, Store, end_if_cancelled
+from api.store import UNAVAILABLE, Store
 from geo.errors import Conflict, NotFound, Unauthorised
 
 log = structlog.get_logger(__name__)

@@ -11,11 +11,12 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from api.cancelling import end_if_cancelled
 from api.feed import follow
 from api.gateway.city_map import CityMap
 from api.gateway.publish import Publisher
 from api.pool import Pool
-from api.store import UNAVAILABLE, CityState, Store, end_if_cancelled
+from api.store import UNAVAILABLE, CityState, Store
 from dispatch.events import RiderEvent, WentOffShift
 
 log = structlog.get_logger(__name__)
@@ -84,6 +85,7 @@ async def follow_frames(pool: Pool, publisher: Publisher) -> None:
                 publisher.take_frame(frame)
                 down = False
         except (RedisError, OSError) as error:
+            end_if_cancelled()
             if not down:
                 log.error("frames_unreachable", error=str(error) or type(error).__name__)
             down = True

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import structlog
 from redis.exceptions import RedisError
 
+from api.cancelling import end_if_cancelled
 from api.clock import now_ms
 from api.messages import FixRow
 from api.pool import Pool
@@ -118,6 +119,7 @@ class Ingest:
             self._frame.clear()
             while self._frames:
                 await self._project(*self._frames.popleft())
+                end_if_cancelled()
 
     async def drain(self, limit_s: float) -> None:
         """Bring what is left into the pool, for `limit_s` seconds at most."""

@@ -4,13 +4,12 @@
 |---|---|
 | `schema`, `migrations`, `migrate` | the tables, and how a database gets them |
 | `values` | what goes in and comes out |
-| `rows`, `cancelling` | the set-based writes; how retrying loops end |
+| `rows` | the set-based writes |
 | `orders`, `riders`, `plans` | the transactions that change something |
 | `reading`, `leases`, `sequencing` | the queries, the cities' leases, the sequencer's session |
 | `store` | `Store`, all of it behind one name |
 """
 
-from api.store.cancelling import end_if_cancelled
 from api.store.migrate import migrate
 from api.store.sequencing import Sequencing
 from api.store.store import UNAVAILABLE, Store
@@ -37,6 +36,5 @@ __all__ = [
     "Sequencing",
     "Store",
     "Written",
-    "end_if_cancelled",
     "migrate",
 ]
