@@ -7,7 +7,7 @@
 | `HEXRUN_DATA` | the data folder | `data` |
 | `HEXRUN_SECRET` | signs the tokens; 32 characters or more | the file below |
 | `HEXRUN_SECRET_FILE` | holds the secret; made with a random one where it is missing | `secret` in the data folder |
-| `HEXRUN_CITY` | `name:lat,lon` of its centre in WGS-84 | `demo:31.2304,121.4737` |
+| `HEXRUN_CITY` | `name:lat,lon` of its centre in WGS-84; several with `;` between | `demo:31.2304,121.4737` |
 | `HEXRUN_CITY_RADIUS_KM` | how far from the centre a place may be | `60` |
 | `HEXRUN_HOST` | the address to listen on | `127.0.0.1` |
 | `HEXRUN_HTTP_PORT` | of the HTTP API; 0 for any free one | `8080` |
@@ -62,10 +62,15 @@ class Settings:
     redis_url: str
     data: Path
     secret: str = field(repr=False)
-    city: CityArea
+    cities: tuple[CityArea, ...]
     host: str = "127.0.0.1"
     http_port: int = HTTP_PORT
     stream_port: int = STREAM_PORT
+
+    @property
+    def city(self) -> CityArea:
+        """The first city, for those who serve one."""
+        return self.cities[0]
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -80,7 +85,7 @@ class Settings:
             redis_url=_url(environ, "HEXRUN_REDIS_URL", _REDIS_SCHEMES),
             data=data,
             secret=read_secret(environ, data),
-            city=read_city(environ),
+            cities=read_cities(environ),
             host=environ.get("HEXRUN_HOST") or "127.0.0.1",
             http_port=read_port(environ, "HEXRUN_HTTP_PORT", HTTP_PORT),
             stream_port=read_port(environ, "HEXRUN_STREAM_PORT", STREAM_PORT),
@@ -136,18 +141,31 @@ def city_name(environ: Mapping[str, str], data: Path) -> str:
 
 
 def read_city(environ: Mapping[str, str]) -> CityArea:
+    """The first of `HEXRUN_CITY`. Raises InvalidValue, naming the variable."""
+    return read_cities(environ)[0]
+
+
+def read_cities(environ: Mapping[str, str]) -> tuple[CityArea, ...]:
     """`HEXRUN_CITY` with its radius. Raises InvalidValue, naming the variable."""
+    radius = environ.get("HEXRUN_CITY_RADIUS_KM") or str(RADIUS_KM)
+    radius_km = _number("HEXRUN_CITY_RADIUS_KM", radius)
+    if not 0.0 < radius_km <= RADIUS_KM_MAX:
+        raise InvalidValue("HEXRUN_CITY_RADIUS_KM", radius, f"up to {RADIUS_KM_MAX:.0f} km")
     given = environ.get("HEXRUN_CITY") or DEMO_CITY
+    cities = tuple(_city(part.strip(), radius_km) for part in given.split(";"))
+    names = [city.name for city in cities]
+    if len(set(names)) < len(names):
+        raise InvalidValue("HEXRUN_CITY", given, "each city once")
+    return cities
+
+
+def _city(given: str, radius_km: float) -> CityArea:
     found = _CITY.fullmatch(given)
     if found is None:
         raise InvalidValue("HEXRUN_CITY", given, f"name:lat,lon such as {DEMO_CITY}")
     lat = _number("HEXRUN_CITY", found["lat"])
     lon = _number("HEXRUN_CITY", found["lon"])
     check_lat_lon(lat, lon, "HEXRUN_CITY")
-    radius = environ.get("HEXRUN_CITY_RADIUS_KM") or str(RADIUS_KM)
-    radius_km = _number("HEXRUN_CITY_RADIUS_KM", radius)
-    if not 0.0 < radius_km <= RADIUS_KM_MAX:
-        raise InvalidValue("HEXRUN_CITY_RADIUS_KM", radius, f"up to {RADIUS_KM_MAX:.0f} km")
     return CityArea(name=found["name"], lat=lat, lon=lon, radius_km=radius_km)
 
 

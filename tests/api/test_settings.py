@@ -107,3 +107,16 @@ def test_a_secret_file_that_is_none(environ: dict[str, str], tmp_path: Path) -> 
     for path in (short, tmp_path, short / "under"):
         with pytest.raises(InvalidValue, match="HEXRUN_SECRET_FILE"):
             Settings.from_environment(environ | {"HEXRUN_SECRET_FILE": str(path)})
+
+
+def test_several_cities(environ: dict[str, str]) -> None:
+    environ["HEXRUN_CITY"] = "shanghai:31.23,121.47; suzhou:31.3,120.6"
+    names = [city.name for city in Settings.from_environment(environ).cities]
+    assert names == ["shanghai", "suzhou"]
+
+
+@pytest.mark.parametrize("given", ["a:1,2;", "a:1,2;a:3,4", "a:1,2;b"])
+def test_cities_that_cannot_be(environ: dict[str, str], given: str) -> None:
+    environ["HEXRUN_CITY"] = given
+    with pytest.raises(InvalidValue, match="HEXRUN_CITY"):
+        Settings.from_environment(environ)

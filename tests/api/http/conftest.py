@@ -66,7 +66,7 @@ def settings(http_database: str, redis_url: str, tmp_path: Path) -> Settings:
         redis_url=redis_url,
         data=tmp_path,
         secret=SECRET,
-        city=CityArea(name="demo", lat=31.2304, lon=121.4737, radius_km=60.0),
+        cities=(CityArea(name="demo", lat=31.2304, lon=121.4737, radius_km=60.0),),
         http_port=0,
     )
 

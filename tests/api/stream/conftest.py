@@ -218,7 +218,7 @@ async def world(migrated_url: str, redis_url: str, tmp_path: Path) -> AsyncItera
         redis_url=redis_url,
         data=tmp_path,
         secret=SECRET,
-        city=CITY,
+        cities=(CITY,),
         stream_port=0,
     )
     stop = asyncio.Event()
