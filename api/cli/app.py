@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -125,6 +126,50 @@ def token(
     secret = read_secret(os.environ, data, make=False)
     city = city or city_name(os.environ, data)
     typer.echo(mint(secret, sub=sub, role=role, city=city, ttl_s=60 * minutes))
+
+
+@app.command("backup")
+def back_up(
+    target: Annotated[Path, typer.Argument(help="A folder that does not exist yet.")],
+    data: Data = Path("data"),
+    keys: Annotated[
+        bool, typer.Option("--keys", help="Put the secret and the data keys in, too.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Back the live system up, while it runs or not: orders, events, positions, journals."""
+    import asyncio
+
+    from api.backup import backup
+
+    _tell_backup(asyncio.run(backup(data, target, with_keys=keys)), f"in {target}", as_json)
+
+
+@app.command("restore")
+def restore_backup(
+    source: Annotated[Path, typer.Argument(help="The folder that `hexrun backup` wrote.")],
+    data: Annotated[Path, typer.Option(help="The new data folder.")],
+    as_json: AsJson = False,
+) -> None:
+    """Restore a backup into a new data folder, and into the database that goes with it."""
+    import asyncio
+
+    from api.backup import restore
+
+    _tell_backup(asyncio.run(restore(source, data)), f"from {source} in {data}", as_json)
+
+
+def _tell_backup(manifest: dict[str, Any], where: str, as_json: bool) -> None:
+    files = manifest["files"].values()
+    facts = {name: manifest[name] for name in ("revision", "orders", "position")}
+    facts |= {"files": len(files), "bytes": sum(file["bytes"] for file in files)}
+    if as_json:
+        typer.echo(json.dumps(facts))
+        return
+    typer.echo(
+        f"hexrun: {facts['orders']} orders, events up to {facts['position']}, "
+        f"{facts['files']} files of {facts['bytes'] / 1e6:.1f} MB {where}"
+    )
 
 
 @sim.command("run")

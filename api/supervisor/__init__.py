@@ -29,6 +29,7 @@ from api.supervisor.embedded import EmbeddedPostgres, EmbeddedValkey, Server, Se
 from api.supervisor.folder import DataFolder
 from api.supervisor.leash import tie_to_parent
 from api.supervisor.process import Account, Child, announce_ready, leashed
+from api.supervisor.programs import postgres_account, postgres_programs
 from api.supervisor.servers import open_servers, server_services
 from api.supervisor.service import Service, ServiceStatus
 from api.supervisor.supervisor import Supervisor
@@ -47,6 +48,8 @@ __all__ = [
     "announce_ready",
     "leashed",
     "open_servers",
+    "postgres_account",
+    "postgres_programs",
     "server_services",
     "tie_to_parent",
 ]

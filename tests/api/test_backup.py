@@ -1,0 +1,191 @@
+"""A running system is backed up, and what is restored goes on as if nothing had happened."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from api.backup import backup, restore
+from api.messages import FixRow
+from api.segments import Record, SegmentWriter, iterate
+from api.sequencer import run_sequencer
+from api.store import Store, migrate
+from api.supervisor import open_servers
+from dispatch.commands import Accept, Offer
+from dispatch.jobs.delivery import JOB
+from dispatch.model import Order, OrderState, Place, RouteStop
+from dispatch.registry import OrderForm, StopForm
+from geo.errors import Conflict, InvalidValue, MissingFile
+
+NOW_MS = 1_790_000_000_000
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """One that PostgreSQL's own user can enter when the tests run as root."""
+    path = Path(tempfile.mkdtemp(prefix="hexrun-test-"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
+
+
+def new_order(order_id: str) -> Order:
+    stops = tuple(StopForm(place=Place(lat=31.23 + d, lon=121.47)) for d in (0.0, 0.01))
+    form = OrderForm(customer_id="anna", stops=stops)
+    return JOB.order(order_id, "demo", form, JOB.quote(form, NOW_MS), NOW_MS)
+
+
+async def offered(store: Store, order_id: str) -> Order:
+    created = await store.create_order(new_order(order_id), NOW_MS, idempotency=None)
+    offer = Offer(
+        at_ms=NOW_MS,
+        rider_id="rita",
+        deadline_ms=NOW_MS + 20_000,
+        route=(RouteStop(order_id=order_id, stop=0), RouteStop(order_id=order_id, stop=1)),
+        order_version=created.order.version,
+    )
+    return (await store.run(order_id, offer)).order
+
+
+def hexrun(*args: str) -> dict[str, int]:
+    env = {k: v for k, v in os.environ.items() if not k.startswith("HEXRUN_")}
+    done = subprocess.run(
+        [sys.executable, "-m", "api.cli", *args, "--json"],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+async def sequenced(store: Store, redis_url: str, count: int) -> list[int]:
+    """The positions of the feed, once it has `count` of them."""
+    stop = asyncio.Event()
+    sequencer = asyncio.create_task(run_sequencer(store, redis_url, stop))
+    while len(found := await store.events_after(0, "demo", 1000)) < count:
+        await asyncio.sleep(0.02)
+    stop.set()
+    await sequencer
+    return [entry.position for entry in found]
+
+
+async def test_a_running_system(folder: Path) -> None:
+    """Backed up while orders come in; restored; the orders go on, under another name."""
+    async with open_servers(folder / "one") as urls:
+        await migrate(urls.postgres)
+        store = await Store.open(urls.postgres)
+        writer = SegmentWriter(folder / "one" / "segments", "g1")
+        row = FixRow("rita", 1, NOW_MS, 31.23, 121.47)
+        future = writer.append(Record(received_ms=NOW_MS, rows=[row]))
+        await writer.commit()
+        await future
+        await offered(store, "first")
+        await sequenced(store, urls.redis, 3)
+        old_name = store.source
+
+        async def more() -> None:
+            for n in range(200):
+                await offered(store, f"later-{n}")
+
+        coming = asyncio.create_task(more())
+        facts = await asyncio.to_thread(
+            hexrun, "backup", str(folder / "saved"), "--data", str(folder / "one")
+        )
+        coming.cancel()
+        await asyncio.gather(coming, return_exceptions=True)
+        await writer.close()
+        await store.close()
+    assert facts["orders"] >= 1
+
+    found = await asyncio.to_thread(
+        hexrun, "restore", str(folder / "saved"), "--data", str(folder / "two")
+    )
+    assert found == facts
+    (segment,) = (folder / "two" / "segments").glob("*.seg")
+    assert [record.rows for _, record in iterate(segment)] == [[row]]
+    async with open_servers(folder / "two") as urls:
+        store = await Store.open(urls.postgres)
+        assert store.source != old_name
+        known = await store.live_orders("demo")
+        assert len(known) >= facts["orders"]
+        for order in known:
+            if order.assignment is not None:
+                accept = Accept(at_ms=NOW_MS + 1, rider_id="rita", number=order.attempts)
+                outcome = await store.run(order.id, accept)
+                assert outcome.order.state is OrderState.ASSIGNED
+        positions = await sequenced(store, urls.redis, sum(o.version for o in known) + 1)
+        assert positions == list(range(1, len(positions) + 1))
+        await store.close()
+
+
+@pytest.fixture
+async def saved(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The backup of a database that is named by the environment, with one order."""
+    await migrate(database_url)
+    store = await Store.open(database_url)
+    await offered(store, "first")
+    await store.close()
+    monkeypatch.setenv("HEXRUN_POSTGRES_URL", database_url)
+    data = tmp_path / "data"
+    (data / "segments").mkdir(parents=True)
+    (data / "segments" / "g1-1.seg").write_bytes(b"fixes")
+    (data / "secret").write_text("s" * 40)
+    await backup(data, tmp_path / "saved")
+    return tmp_path / "saved"
+
+
+async def test_a_backup_does_not_overwrite(saved: Path) -> None:
+    with pytest.raises(Conflict, match="new folder"):
+        await backup(saved.parent / "data", saved)
+
+
+async def test_keys_are_left_out_unless_asked_for(saved: Path) -> None:
+    assert not (saved / "secret").exists()
+    kept = await backup(saved.parent / "data", saved.parent / "kept", with_keys=True)
+    assert "secret" in kept["files"]
+    assert (saved.parent / "kept" / "secret").stat().st_mode & 0o077 == 0
+
+
+async def test_only_into_what_is_empty(saved: Path, tmp_path: Path) -> None:
+    with pytest.raises(Conflict, match="tables"):
+        await restore(saved, tmp_path / "other")  # the database of the backup itself
+    with pytest.raises(Conflict, match="not empty"):
+        await restore(saved, tmp_path / "data")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "error"),
+    [
+        (lambda path: (path / "manifest.json").unlink(), MissingFile),
+        (lambda path: (path / "manifest.json").write_text("{"), InvalidValue),
+        (lambda path: (path / "database.dump").unlink(), MissingFile),
+        (lambda path: (path / "segments" / "g1-1.seg").write_bytes(b"fixed"), InvalidValue),
+    ],
+)
+async def test_a_spoilt_backup_restores_nothing(
+    saved: Path, tmp_path: Path, spoil: Callable[[Path], object], error: type[Exception]
+) -> None:
+    spoil(saved)
+    with pytest.raises(error):
+        await restore(saved, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+async def test_a_file_outside_is_refused(saved: Path, tmp_path: Path) -> None:
+    manifest = json.loads((saved / "manifest.json").read_text())
+    manifest["files"]["../data/secret"] = {"bytes": 1, "sha256": ""}
+    (saved / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(InvalidValue, match="inside the backup"):
+        await restore(saved, tmp_path / "other")
