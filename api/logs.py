@@ -2,8 +2,8 @@
 
 `HEXRUN_LOG_LEVEL` is debug, info, warning or error; `HEXRUN_LOG_FORMAT` is json, or text, which is
 usual where stderr is a terminal. A line has `at` (UTC), `level`, `role`, `pid`, `event` and its
-facts. Lines name orders, riders and customers by id only; what could be personal or secret is hidden
-here once more, whoever logs it.
+facts. Lines name orders, riders and customers by id only; what could be personal or secret is
+hidden here once more, whoever logs it.
 """
 
 from __future__ import annotations

@@ -78,10 +78,11 @@ def process(role: str, body: str, **environ: str) -> None:
 def test_from_the_call_to_the_offer(collector: Collector) -> None:
     where = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.address}
     process("http", "with placing('ord_1', route='/v1/orders'): pass", **where)
-    round_ = (
-        "with of_round('demo', 5, orders=1):\n with on_order('offer', 'ord_1', rider='r1'): pass"
+    process(
+        "dispatcher",
+        "with of_round('demo', 5, orders=1), on_order('offer', 'ord_1', rider='r1'): pass",
+        **where,
     )
-    process("dispatcher", round_, **where)
     spans = {span.name: (role, span) for role, span in collector.spans}
     assert {name: role for name, (role, _) in spans.items()} == {
         "place": "hexrun-http",
