@@ -16,10 +16,12 @@ from api.dispatching import CityDispatcher
 from api.gateway import serve_gateway
 from api.http import serve_http
 from api.journal import CityShape
+from api.logs import set_up_logs
 from api.sequencer import run_sequencer
 from api.settings import Settings
 from api.store import Store, migrate
 from api.supervisor import announce_ready
+from api.traces import set_up_traces
 from dispatch.policy import Policy
 from geo.errors import UnknownName
 from sim.scenario import first_wrong, read_yaml
@@ -133,6 +135,8 @@ def run_role(name: str) -> None:
     """Runs one role until SIGTERM or SIGINT; says so to the supervisor once it serves."""
     if name not in ROLES:
         raise UnknownName("role", name, "one of " + ", ".join(sorted([*ROLES, "bots"])))
+    set_up_logs(name)
+    set_up_traces(name)
     settings = Settings.from_environment()
     run_until_signal(lambda stop, ready: ROLES[name](settings, stop, ready))
 
@@ -142,6 +146,7 @@ def run_bots(scenario: str, seed: int) -> None:
     from api.cli.bots import Bots
     from sim.scenario import load_scenario
 
+    set_up_logs("bots")
     settings = Settings.from_environment()
     town = load_scenario(scenario)
 
