@@ -52,6 +52,8 @@ from geo.errors import InvalidValue
 from geo.travel import TravelModel
 
 REPEAT_MS = 10_000
+OVER_KEPT = 10_000
+"""So many orders that are over are known by name: an event that comes again changes nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +144,7 @@ class Dispatcher:
         self._waiting: set[str] = set()
         self._done: set[str] = set()
         self._expiring: set[str] = set()  # orders with a timer that expires them
+        self._over: dict[str, None] = {}  # the latest orders that are done or have ended
         self._outbox: list[Effect] = []
 
     # --- in ---
@@ -359,7 +362,7 @@ class Dispatcher:
     def _on_event(self, event: Event) -> None:
         fact = event.fact
         if isinstance(fact, Placed):
-            if event.order_id not in self._orders:
+            if event.order_id not in self._orders and event.order_id not in self._over:
                 placed = self._orders[event.order_id] = evolve(fact.order, event)
                 self.columns.add_order(placed)
             return
@@ -528,6 +531,9 @@ class Dispatcher:
         del self._orders[order.id]
         self._declined.pop(order.id, None)
         self.columns.drop_order(order.id)
+        self._over[order.id] = None
+        if len(self._over) > OVER_KEPT:
+            del self._over[next(iter(self._over))]
         if order.state is OrderState.DONE:
             self._complete_later(order.id, at_ms)
 
