@@ -91,6 +91,13 @@ class Decline(Asked, frozen=True, kw_only=True):
     reason: Text = ""
 
 
+class Claim(Asked, frozen=True, kw_only=True):
+    """A rider grabs an order from the hall."""
+
+    action_id: Id
+    order_id: Id
+
+
 class Stop(Asked, frozen=True, kw_only=True):
     """A rider's report on a stop; `at_ms` is the phone's time."""
 
@@ -112,8 +119,8 @@ class WatchCity(Asked, frozen=True, kw_only=True):
     pass
 
 
-ClientFrame = Hello | Fixes | Heartbeat | Accept | Decline | Stop | Watch | WatchCity
-CLIENT_FRAMES = (Hello, Fixes, Heartbeat, Accept, Decline, Stop, Watch, WatchCity)
+ClientFrame = Hello | Fixes | Heartbeat | Accept | Decline | Claim | Stop | Watch | WatchCity
+CLIENT_FRAMES = (Hello, Fixes, Heartbeat, Accept, Decline, Claim, Stop, Watch, WatchCity)
 
 # --- to a client ------------------------------------------------------------------------------
 

@@ -131,7 +131,7 @@ class _State(Enum):
     CLOSED = "closed"
 
 
-_RIDER = (m.Fixes, m.Accept, m.Decline, m.Stop, m.Heartbeat)
+_RIDER = (m.Fixes, m.Accept, m.Decline, m.Claim, m.Stop, m.Heartbeat)
 _VIEWER = (m.Watch, m.Heartbeat)
 _FRAMES: dict[Role, tuple[type, ...]] = {
     Role.RIDER: _RIDER,
@@ -301,6 +301,8 @@ class Session:
                     at_ms=now_ms, rider_id=who, number=asked.number, reason=asked.reason
                 )
                 return [Run(asked.order_id, decline, asked.action_id)]
+            case m.Claim():
+                return [Run(asked.order_id, c.Claim(at_ms=now_ms, rider_id=who), asked.action_id)]
             case m.Stop():
                 return self._stop(asked, who, now_ms)
             case m.Watch():

@@ -41,6 +41,19 @@ class Offer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """The rider grabs an open order from the hall; the first one has it.
+
+    `route` is his whole route with it, filled in by who runs the command; empty, it is the
+    order's own stops.
+    """
+
+    at_ms: int
+    rider_id: str
+    route: tuple[RouteStop, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Accept:
     at_ms: int
     rider_id: str
@@ -144,6 +157,7 @@ Command = (
     Confirm
     | Open
     | Offer
+    | Claim
     | Accept
     | Decline
     | TimeOut

@@ -32,17 +32,28 @@ from dispatch.events import (
     WentOnShift,
 )
 from dispatch.lifecycle import ORDER, STOP
-from dispatch.model import AssignmentState, Order, OrderState, Rider, RouteStop, StopKind, StopState
+from dispatch.model import (
+    AssignmentState,
+    Matching,
+    Order,
+    OrderState,
+    Rider,
+    RouteStop,
+    StopKind,
+    StopState,
+)
 from dispatch.plan import Plan
 from dispatch.policy import Policy
 from dispatch.snapshot import F8, I8, Snapshot
-from dispatch.transitions import evolve
+from dispatch.transitions import evolve, stops_ahead
 from geo.cells import cells_of
 from geo.distance import Plane
 from geo.errors import InvalidValue
 from geo.travel import TravelModel
 
 REPEAT_MS = 10_000
+OVER_KEPT = 10_000
+"""So many orders that are over are known by name: an event that comes again changes nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +144,7 @@ class Dispatcher:
         self._waiting: set[str] = set()
         self._done: set[str] = set()
         self._expiring: set[str] = set()  # orders with a timer that expires them
+        self._over: dict[str, None] = {}  # the latest orders that are done or have ended
         self._outbox: list[Effect] = []
 
     # --- in ---
@@ -201,7 +213,7 @@ class Dispatcher:
                 continue
             self._orders[order.id] = order
             self.columns.add_order(order)
-            self._wait(order.id, order.state is OrderState.OPEN and order.assignment is None)
+            self._wait(order.id, _waits(order))
             self._arm(order)
             if order.declined_by:
                 self._declined[order.id] = set(order.declined_by)
@@ -336,7 +348,7 @@ class Dispatcher:
             self._landed(order_id)
             order = self._orders.get(order_id)
             if order is not None:
-                self._wait(order_id, order.state is OrderState.OPEN and order.assignment is None)
+                self._wait(order_id, _waits(order))
 
     def _landed(self, order_id: str) -> None:
         """The plan's offer of this order was written, dropped or overtaken."""
@@ -350,7 +362,7 @@ class Dispatcher:
     def _on_event(self, event: Event) -> None:
         fact = event.fact
         if isinstance(fact, Placed):
-            if event.order_id not in self._orders:
+            if event.order_id not in self._orders and event.order_id not in self._over:
                 placed = self._orders[event.order_id] = evolve(fact.order, event)
                 self.columns.add_order(placed)
             return
@@ -363,7 +375,7 @@ class Dispatcher:
         self._landed(event.order_id)
         order = self._orders[event.order_id] = evolve(before, event)
         self.columns.set_progress(order)
-        self._wait(order.id, order.state is OrderState.OPEN and order.assignment is None)
+        self._wait(order.id, _waits(order))
         self._follow(before, order, event)
         if ORDER.ended(order.state) or order.state is OrderState.DONE:
             self._forget(order, event.at_ms)
@@ -384,7 +396,10 @@ class Dispatcher:
     def _on_offered(self, order: Order, fact: Offered) -> None:
         self.columns.rider(fact.rider_id)
         self._pending[fact.rider_id] += 1
-        self._adopt(fact.rider_id, fact.route, {order.id})
+        if order.matching is Matching.HALL:
+            self._append(fact.rider_id, order.id)
+        else:
+            self._adopt(fact.rider_id, fact.route, {order.id})
         self._relock(fact.rider_id)
         self._reopen(fact.rider_id)
         self._arm(order)
@@ -474,6 +489,12 @@ class Dispatcher:
             wanted = current[:1] + [s for s in wanted if s != current[0]]
         columns.set_route(row, wanted + [s for s in current if s not in wanted])
 
+    def _append(self, rider_id: str, order_id: str) -> None:
+        """A claimed order comes last: who told its route did not see what the rider does now."""
+        columns, row = self.columns, self.columns.rider_row[rider_id]
+        own = [columns.stop_row(order_id, s.stop) for s in stops_ahead(self._orders[order_id])]
+        columns.set_route(row, [*columns.route(row), *own])
+
     def _relock(self, rider_id: str) -> None:
         """Nothing goes before the stop where the rider stands or, without diversion, drives to."""
         columns, row = self.columns, self.columns.rider_row[rider_id]
@@ -510,6 +531,9 @@ class Dispatcher:
         del self._orders[order.id]
         self._declined.pop(order.id, None)
         self.columns.drop_order(order.id)
+        self._over[order.id] = None
+        if len(self._over) > OVER_KEPT:
+            del self._over[next(iter(self._over))]
         if order.state is OrderState.DONE:
             self._complete_later(order.id, at_ms)
 
@@ -537,3 +561,9 @@ class Dispatcher:
                 and live.state is AssignmentState.OFFERED
             )
         return order.state is OrderState.OPEN
+
+
+def _waits(order: Order) -> bool:
+    """For a rider, and for the rounds to find him: who grabs it from the hall comes by himself."""
+    free = order.state is OrderState.OPEN and order.assignment is None
+    return free and order.matching is Matching.DISPATCH

@@ -54,6 +54,13 @@ class StopKind(StrEnum):
     VISIT = "visit"
 
 
+class Matching(StrEnum):
+    """How an order finds its rider: rounds offer it, or riders grab it from the hall."""
+
+    DISPATCH = "dispatch"
+    HALL = "hall"
+
+
 class Party(StrEnum):
     CUSTOMER = "customer"
     MERCHANT = "merchant"
@@ -120,8 +127,9 @@ class Order:
     """One job. `version` is the number of events so far, hence the `seq` of the last one.
 
     `promise_to_ms` is the end of the window told to the customer, fixed when the order was placed.
-    A scheduled order opens at `open_at_ms`. `attempts` counts the assignments so far; `assignment`
-    is the live one; `declined_by` are the riders who declined, did not answer or dropped out.
+    A scheduled order opens at `open_at_ms`. `matching` is how it finds a rider. `attempts` counts
+    the assignments so far; `assignment` is the live one; `declined_by` are the riders who declined,
+    did not answer or dropped out.
     """
 
     id: str
@@ -147,6 +155,7 @@ class Order:
     declined_by: tuple[str, ...] = ()
     returning: bool = False
     ended_reason: str = ""
+    matching: Matching = Matching.DISPATCH
 
 
 class RiderState(StrEnum):

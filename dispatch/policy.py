@@ -36,6 +36,7 @@ class Policy:
     commit_ahead_ms: int = 600_000  # offer when the rider would have to leave within this
     offer_ms: int = 20_000
     complete_after_ms: int = 7_200_000
+    hall_orders_max: int = 3  # who serves so many orders claims no more from the hall
     # rules of the closed list that a job or a benchmark switches on
     diversion: bool = True  # a rider on his way to a stop may be sent elsewhere first
     one_merchant_a_bundle: bool = False

@@ -8,7 +8,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import Protocol
 
-from dispatch.model import Order, Place, StopKind
+from dispatch.model import Matching, Order, Place, StopKind
 from geo.errors import InvalidValue, UnknownName
 
 STOPS_MAX = 2
@@ -62,6 +62,11 @@ class JobType(Protocol):
     def order(self, order_id: str, city: str, form: OrderForm, quote: Quote, at_ms: int) -> Order:
         """The quoted order, ready to be confirmed."""
         ...
+
+
+def matchings_of(job: JobType) -> tuple[Matching, ...]:
+    """How its orders may find a rider; one that says nothing is for the dispatcher alone."""
+    return getattr(job, "matchings", (Matching.DISPATCH,))
 
 
 @cache

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import reduce
+from itertools import zip_longest
 from typing import Any
 
 from dispatch import commands as c
@@ -18,11 +19,13 @@ from dispatch.model import (
     LOAD_DIMENSIONS,
     Assignment,
     AssignmentState,
+    Matching,
     Order,
     OrderState,
     Party,
     Rider,
     RiderState,
+    RouteStop,
     Stop,
     StopKind,
     StopState,
@@ -30,6 +33,7 @@ from dispatch.model import (
 
 RETURN_APPROACH_MS = 60_000
 RETURN_LEAVE_MS = 60_000
+_PARCEL = {StopKind.PICKUP: 1, StopKind.DROPOFF: -1, StopKind.VISIT: 0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +72,23 @@ def evolve(order: Order, event: e.Event) -> Order:
 
 
 def has_goods(order: Order) -> bool:
-    """A pickup is done and what was picked up is not yet handed over."""
-    return any(s.kind is StopKind.PICKUP and s.state is StopState.DONE for s in order.stops) and (
-        order.state is OrderState.UNDER_WAY
-    )
+    """What was picked up is not all handed over. A stop without a load counts as one parcel."""
+    if order.state is not OrderState.UNDER_WAY:
+        return False
+    done = [s for s in order.stops if s.state is StopState.DONE]
+    parcels = sum(_PARCEL[s.kind] for s in done if not any(s.load))
+    return parcels > 0 or any(n > 0 for n in _on_board(order))
 
 
 def next_stop(order: Order) -> int | None:
     """Index of the first stop that is neither done, skipped nor failed."""
     return next((i for i, s in enumerate(order.stops) if not STOP.ended(s.state)), None)
+
+
+def stops_ahead(order: Order) -> tuple[RouteStop, ...]:
+    """The order's stops that are still to be served, in order."""
+    ahead = (i for i, s in enumerate(order.stops) if not STOP.ended(s.state))
+    return tuple(RouteStop(order_id=order.id, stop=i) for i in ahead)
 
 
 # --- apply: what happens, by command ---------------------------------------------------------
@@ -112,6 +124,8 @@ def _offer(order: Order, command: c.Offer) -> Facts:
         )
     if order.state is not OrderState.OPEN:
         return _no(order, "not_open", "only an open order can be offered")
+    if order.matching is not Matching.DISPATCH:
+        return _no(order, "in_hall", "riders claim it from the hall")
     if order.assignment is not None:
         return _no(order, "already_offered", f"offered to {order.assignment.rider_id}")
     return (
@@ -122,6 +136,28 @@ def _offer(order: Order, command: c.Offer) -> Facts:
             route=command.route,
         ),
     )
+
+
+def _claim(order: Order, command: c.Claim) -> Facts:
+    """Offered and accepted at once, so that whoever reads events knows nothing new."""
+    if order.matching is not Matching.HALL:
+        return _no(order, "not_in_hall", "the dispatcher offers it")
+    if order.state is not OrderState.OPEN or order.assignment is not None:
+        if order.attempts and not ORDER.ended(order.state):
+            return _no(order, "already_taken", "it has a rider")
+        return _no(order, "not_open", "only an open order can be claimed")
+    if command.at_ms >= order.expires_at_ms:
+        return _no(order, "expired", f"it expired at {order.expires_at_ms}")
+    if command.rider_id in order.declined_by:
+        return _no(order, "given_back", f"rider {command.rider_id} has given it back")
+    number, who = order.attempts + 1, command.rider_id
+    offered = e.Offered(
+        number=number,
+        rider_id=who,
+        deadline_ms=command.at_ms,
+        route=command.route or stops_ahead(order),
+    )
+    return (offered, e.Accepted(number=number, rider_id=who))
 
 
 def _live(order: Order, number: int, rider_id: str | None = None) -> Assignment | Refusal:
@@ -249,14 +285,15 @@ def _fail_stop(order: Order, command: c.FailStop) -> Facts:
         place_id=origin.place_id,
         approach_ms=RETURN_APPROACH_MS,
         leave_ms=RETURN_LEAVE_MS,
-        load=_on_board_back(order),
+        load=tuple(-n for n in _on_board(order)),
     )
     return (failed, e.ReturnAdded(rider_id=who, stop=back))
 
 
-def _on_board_back(order: Order) -> tuple[int, ...]:
+def _on_board(order: Order) -> tuple[int, ...]:
+    """What the done stops have put on board and not taken off, by load dimension."""
     done = [s.load for s in order.stops if s.state is StopState.DONE]
-    return tuple(-sum(column) for column in zip(*done, strict=True))
+    return tuple(sum(column) for column in zip_longest(*done, fillvalue=0))
 
 
 def _cancel(order: Order, command: c.Cancel) -> Facts:
@@ -288,6 +325,7 @@ _RULES: dict[type, Callable[[Order, Any], Facts]] = {
     c.Confirm: _confirm,
     c.Open: _open,
     c.Offer: _offer,
+    c.Claim: _claim,
     c.Accept: _accept,
     c.Decline: _decline,
     c.TimeOut: _time_out,

@@ -30,6 +30,8 @@ class Fleet:
         self._t = np.zeros((count, _CORNERS), np.int64)
         self._sent_ms = np.full(count, start_ms, np.int64)
         self._on = np.zeros(count, np.bool_)
+        self._silent_ms = np.zeros(count, np.int64)
+        self._off_ms = np.zeros(count, np.int64)
 
     def follow(self, row: int, path: Path) -> None:
         """The rider is on this path from now on (up to three corners)."""
@@ -45,18 +47,36 @@ class Fleet:
         self._on[row] = on
         self._sent_ms[row] = now_ms
 
+    def silence(self, row: int, until_ms: int) -> None:
+        """The phone is dead until then: what it would have sent is lost."""
+        self._silent_ms[row] = max(int(self._silent_ms[row]), until_ms)
+
+    def set_clocks(self, off_ms: np.ndarray[tuple[int], np.dtype[np.int64]]) -> None:
+        """How far each phone's clock is ahead of the true time."""
+        self._off_ms = off_ms
+
+    def send_again(self) -> None:
+        """The next fixes are everybody's, for one who has heard none of them."""
+        self._sent_ms = np.minimum(self._sent_ms, self._t[:, -1] - 1)
+
     def fixes(self, now_ms: int) -> Fixes | None:
         """The latest reading of every rider who has moved since his last one; None if nobody."""
         at_ms = now_ms - (now_ms - self._phase_ms) % self._interval_ms
         sent = self._sent_ms
-        rows = np.flatnonzero(self._on & (at_ms > sent) & (sent < self._t[:, -1]))
+        able = self._on & (self._silent_ms <= now_ms)
+        rows = np.flatnonzero(able & (at_ms > sent) & (sent < self._t[:, -1]))
         if not len(rows):
             return None
         at = at_ms[rows]
         x, y = self._at(rows, at)
         self._sent_ms[rows] = at
         lat, lon = self._plane.lat_lon(x, y)
-        return Fixes(rider_id=tuple(self._ids[rows].tolist()), lat=lat, lon=lon, at_ms=at)
+        return Fixes(
+            rider_id=tuple(self._ids[rows].tolist()),
+            lat=lat,
+            lon=lon,
+            at_ms=at + self._off_ms[rows],
+        )
 
     def _at(
         self, rows: np.ndarray[tuple[int], np.dtype[np.intp]], at: np.ndarray

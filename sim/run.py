@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
+from dispatch import commands as c
 from dispatch import events as e
 from dispatch.dispatcher import (
     Ask,
@@ -21,7 +22,7 @@ from dispatch.dispatcher import (
     PlanWritten,
     WritePlan,
 )
-from dispatch.engine import decide
+from dispatch.engine import GREEDY, MATCHING, decide
 from dispatch.plan import Plan
 from dispatch.referee import check_plan
 from geo.errors import InvalidValue
@@ -31,7 +32,9 @@ from sim.clock import EventQueue
 from sim.crew import draw_crew
 from sim.demand import draw_demand
 from sim.eventlog import EventLog
+from sim.faults import Fate, Faults
 from sim.kpi import KpiBook, Kpis
+from sim.promises import Promises
 from sim.scenario import Scenario
 from sim.world import World
 
@@ -41,8 +44,10 @@ FIXES_EVERY_MS = 1_000
 VIOLATIONS_KEPT = 20
 REFUSED = "refused"
 """The `solver` of the empty plan that stands in for one that the referee refused."""
+UNAVAILABLE = "unavailable"
+"""Why the offers of a plan were dropped whose write was lost."""
 
-_CUSTOMERS, _RIDERS, _PLANS = 0, 1, 2
+_CUSTOMERS, _RIDERS, _PLANS, _FAULTS = 0, 1, 2, 3
 
 Stopwatch = Callable[[], float]
 Due = Callable[[int], None]
@@ -64,7 +69,7 @@ class Outcome:
 
     `decide_s` is spent in decide, `referee_s` in the referee, `total_s` in all; `refused` counts
     commands that changed nothing by (command, code), `violations` holds the first rules that plans
-    broke. The digest covers every event in order.
+    broke and, in a run with faults, the first promises. The digest covers every event in order.
     """
 
     kpis: Kpis
@@ -110,12 +115,18 @@ class _Run:
         city = build_city(scenario, seed)
         self._demand = draw_demand(scenario, city, seed)
         self._queue: EventQueue[Due] = EventQueue(scenario.start_ms)
-        self._dispatcher = Dispatcher(scenario.city.name, plane, travel, scenario.policy)
+        self._fresh = partial(Dispatcher, scenario.city.name, plane, travel, scenario.policy)
+        self._dispatcher = self._fresh()
         self._dispatcher.receive(Known(orders=(), riders=()))
+        self._life, self._up = 1, True  # which dispatcher it is, and whether it hears anything
         self._log = EventLog()
         self._book = KpiBook(plane, travel)
         crew = draw_crew(scenario, city, seed)
         self._world = World(scenario, crew, travel.law, seed, self._publish, self._wake_rider)
+        knobs, count = scenario.faults, scenario.riders.count
+        self._faults = Faults(knobs, seed, scenario.start_ms, scenario.duration_s, count)
+        self._promises = Promises() if knobs.any else None
+        self._world.set_clocks(self._faults.clock_off_ms)
         self._ticked_ms = scenario.start_ms - 1
         self._fixed_ms = self._told_ms = scenario.start_ms
         self._round_ms: list[float] = []
@@ -129,6 +140,7 @@ class _Run:
         end_ms = scenario.start_ms
         world.start()
         self._await_customer(0)
+        self._await_faults()
         while world.placed < len(self._demand) or world.live:
             due_ms = self._next()
             if due_ms is None or due_ms > last_ms:
@@ -159,7 +171,13 @@ class _Run:
         self._book.add(event)
         if self._on_event is not None:
             self._on_event(event)
-        self._dispatcher.receive(event)
+        if self._promises is not None:
+            self._promises.add(event)
+        if self._up:
+            for told in self._faults.deliveries(event):
+                self._dispatcher.receive(told)
+        if isinstance(event, e.Event) and isinstance(event.fact, e.Accepted):
+            self._await_drop_out(event, event.fact)
 
     def _wake_rider(self, row: int, at_ms: int) -> None:
         due = partial(self._world.rider_due, row)
@@ -207,46 +225,107 @@ class _Run:
     def _carry_out(self, effects: list[Effect]) -> None:
         for effect in effects:
             if isinstance(effect, Decide):
-                plan = self._decide(effect)
-                at_ms = self._queue.now_ms + self._scenario.decide_ms
-                self._queue.schedule(at_ms, partial(self._decided, plan), _PLANS)
+                plan, took_ms = self._decide(effect)
+                at_ms = self._queue.now_ms + took_ms
+                self._queue.schedule(at_ms, partial(self._decided, self._life, plan), _PLANS)
             elif isinstance(effect, Ask):
                 self._world.ask(effect.order_id, effect.command)
             else:
+                fate = self._faults.write()
                 at_ms = self._queue.now_ms + self._scenario.write_ms
-                self._queue.schedule(at_ms, partial(self._write, effect), _PLANS)
+                if fate is Fate.LATE:
+                    at_ms += int(self._scenario.faults.writes.late_s * 1000)
+                self._queue.schedule(at_ms, partial(self._write, self._life, effect, fate), _PLANS)
 
-    def _write(self, effect: WritePlan, now_ms: int) -> None:
+    def _write(self, life: int, effect: WritePlan, fate: Fate, now_ms: int) -> None:
+        """What a dispatcher that has died sent before still stands, until the next one is up."""
+        if self._up and life != self._life:
+            return
+        if fate is Fate.REFUSED:
+            if self._up:
+                self._die(0, now_ms)
+            return
         dropped = []
+        if fate is Fate.DROPPED:
+            lost = tuple((order_id, UNAVAILABLE) for order_id, _ in effect.offers)
+            if self._up:
+                self._dispatcher.receive(PlanWritten(at_ms=effect.plan.at_ms, dropped=lost))
+            return
         for order_id, offer in effect.offers:
             # The plan is older than its writing, and events are dated when they happen.
             refusal = self._world.ask(order_id, replace(offer, at_ms=now_ms))
             if refusal is not None:
                 dropped.append((order_id, refusal.code))
-        self._dispatcher.receive(PlanWritten(at_ms=effect.plan.at_ms, dropped=tuple(dropped)))
+        if self._up:
+            written = PlanWritten(at_ms=effect.plan.at_ms, dropped=tuple(dropped))
+            self._dispatcher.receive(written)
 
-    def _decided(self, plan: Plan, now_ms: int) -> None:
-        self._dispatcher.receive(Decided(plan=plan))
+    def _decided(self, life: int, plan: Plan, now_ms: int) -> None:
+        if life == self._life:
+            self._dispatcher.receive(Decided(plan=plan))
 
-    def _decide(self, effect: Decide) -> Plan:
+    def _decide(self, effect: Decide) -> tuple[Plan, int]:
+        """The plan, and after how many ms it is there."""
         policy, watch = self._scenario.policy, self._stopwatch
+        dead = self._faults.solver_is_dead(self._queue.now_ms)
+        late = self._faults.solver_is_late()
+        took_ms = self._scenario.decide_ms
+        if late and not dead:
+            took_ms += int(self._scenario.faults.solver.late_s * 1000)
         began = watch()
-        plan = decide(effect.snapshot, policy)
+        plan = decide(effect.snapshot, policy, GREEDY if dead or late else MATCHING)
         decided = watch()
         broken = check_plan(effect.snapshot, plan, policy)
         self._decide_s += decided - began
         self._referee_s += watch() - decided
         self._round_ms.append((self._tick_s + decided - began) * 1000)
         if not broken:
-            return plan
+            return plan, took_ms
         self._refused_plans += 1
         self._violations += broken[: VIOLATIONS_KEPT - len(self._violations)]
-        return Plan(at_ms=plan.at_ms, solver=REFUSED, offers=(), waits=())
+        return Plan(at_ms=plan.at_ms, solver=REFUSED, offers=(), waits=()), took_ms
+
+    # --- faults ---
+
+    def _await_faults(self) -> None:
+        knobs, schedule = self._scenario.faults, self._queue.schedule
+        away_ms, dead_ms = int(knobs.restarts.for_s * 1000), int(knobs.phones.for_s * 1000)
+        for at_ms in self._faults.restarts:
+            schedule(at_ms, partial(self._die, away_ms), _FAULTS)
+        for at_ms, row in self._faults.phones:
+            due = partial(self._world.silence, row, at_ms + dead_ms)
+            schedule(at_ms, lambda now_ms, due=due: due(), _FAULTS)  # type: ignore[misc]
+
+    def _await_drop_out(self, event: e.Event, fact: e.Accepted) -> None:
+        after_ms = self._faults.drop_out_ms()
+        if after_ms is None:
+            return
+
+        def give_back(now_ms: int) -> None:
+            who, number = fact.rider_id, fact.number
+            command = c.DropOut(at_ms=now_ms, rider_id=who, number=number, reason="broke_down")
+            self._world.ask(event.order_id, command)
+
+        self._queue.schedule(event.at_ms + after_ms, give_back, _FAULTS)
+
+    def _die(self, away_ms: int, now_ms: int) -> None:
+        """The dispatcher is gone with all that it knew; the next one is up `away_ms` later."""
+        self._dispatcher, self._up = self._fresh(), False
+        self._life += 1
+        self._queue.schedule(now_ms + away_ms, partial(self._rise, self._life), _FAULTS)
+
+    def _rise(self, life: int, now_ms: int) -> None:
+        if life == self._life:  # else it has died once more while it was away
+            self._up = True
+            self._faults.start_anew()
+            self._dispatcher.receive(self._world.known())
 
     def _outcome(self, end_ms: int) -> Outcome:
         kpis = self._book.result(end_ms, self._round_ms, self._refused_plans)
         if self._progress is not None:
             self._tell_progress(end_ms)
+        if self._promises is not None:
+            self._violations += self._promises.end(end_ms)
         return Outcome(
             kpis=kpis,
             end_ms=end_ms,

@@ -23,6 +23,7 @@ from dispatch.registry import job_type
 from geo.distance import Plane
 from geo.errors import InvalidValue, MissingFile, UnknownKey, UnknownName
 from geo.travel import TravelModel, travel_model
+from sim.faults import FaultKnobs
 
 HOUR_MS = 3_600_000
 SPEED_LIMIT_MPS = 25 / 3.6
@@ -251,6 +252,7 @@ class Scenario:
     customers: CustomerKnobs = field(default_factory=CustomerKnobs)
     travel: TravelKnobs = field(default_factory=TravelKnobs)
     policy: Policy = field(default_factory=Policy)
+    faults: FaultKnobs = field(default_factory=FaultKnobs)
     decide_ms: int = 150
     write_ms: int = 50
 

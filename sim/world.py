@@ -10,11 +10,22 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from dispatch import commands as c
 from dispatch import events as e
-from dispatch.dispatcher import Fixes
+from dispatch.dispatcher import Fixes, Known
 from dispatch.lifecycle import ORDER, STOP
-from dispatch.model import AssignmentState, Order, OrderState, Party, Rider, RouteStop, StopState
+from dispatch.model import (
+    AssignmentState,
+    Order,
+    OrderState,
+    Party,
+    Rider,
+    RiderState,
+    RouteStop,
+    StopState,
+)
 from dispatch.registry import job_type
 from dispatch.transitions import Refusal, apply, apply_rider, evolve, evolve_rider
 from geo.motion import Path
@@ -46,7 +57,8 @@ Wake = Callable[[int, int], None]
 class _Seat:
     """A rider's record and mind, and what he has accepted: orders, and the stops still to serve.
 
-    `woken_ms` is when the driver was last asked to come back, `path` what the fleet follows.
+    `woken_ms` is when the driver was last asked to come back, `path` what the fleet follows. His
+    phone is dead until `silent_ms`, and its clock is `off_ms` ahead.
     """
 
     member: Member
@@ -56,6 +68,8 @@ class _Seat:
     route: list[RouteStop] = field(default_factory=list)
     woken_ms: int | None = None
     path: Path | None = None
+    silent_ms: int = 0
+    off_ms: int = 0
 
 
 @dataclass(slots=True)
@@ -117,8 +131,12 @@ class World:
                 self.ask(mind.request.order_id, cancel)
 
     def rider_due(self, row: int, now_ms: int) -> None:
-        """The rider does what is due; nothing when he was woken for something that is over."""
+        """The rider does what is due; nothing when he was woken for something that is over, and
+        nothing that anybody hears of while his phone is dead."""
         seat = self._seats[row]
+        if now_ms < seat.silent_ms:
+            self._wake(row, seat.silent_ms)
+            return
         due_ms = seat.mind.wake_at()
         if due_ms is None or due_ms > now_ms:
             return
@@ -146,6 +164,24 @@ class World:
             self._tell(job, before, event)
         return None
 
+    def known(self) -> Known:
+        """What stands in the store, for a dispatcher that starts; everybody's fix follows."""
+        self._fleet.send_again()
+        on = (seat.rider for seat in self._seats if seat.rider.state is RiderState.ON)
+        return Known(orders=tuple(job.order for job in self._jobs.values()), riders=tuple(on))
+
+    def silence(self, row: int, until_ms: int) -> None:
+        """The rider's phone is dead until then."""
+        seat = self._seats[row]
+        seat.silent_ms = max(seat.silent_ms, until_ms)
+        self._fleet.silence(row, until_ms)
+
+    def set_clocks(self, off_ms: np.ndarray[tuple[int], np.dtype[np.int64]]) -> None:
+        """How far the clock of each rider's phone is ahead of the true time."""
+        self._fleet.set_clocks(off_ms)
+        for seat, off in zip(self._seats, off_ms.tolist(), strict=True):
+            seat.off_ms = off
+
     def fixes(self, now_ms: int) -> Fixes | None:
         """What the riders' phones have sent since the last call, the latest of each."""
         return self._fleet.fixes(now_ms)
@@ -164,8 +200,12 @@ class World:
     def _carry_out(self, seat: _Seat, action: Action, now_ms: int) -> None:
         rider_id = seat.rider.id
         if isinstance(action, Report):
-            command = _REPORTS[action.state]
-            self.ask(action.order_id, command(at_ms=now_ms, rider_id=rider_id, stop=action.stop))
+            report = _REPORTS[action.state]
+            device_ms = now_ms + seat.off_ms if seat.off_ms else None
+            self.ask(
+                action.order_id,
+                report(at_ms=now_ms, rider_id=rider_id, stop=action.stop, device_ms=device_ms),
+            )
         elif isinstance(action, Answer):
             answer: c.Command
             if action.accept:

@@ -37,7 +37,8 @@ from api.session import (
     Watch,
     Watermark,
 )
-from api.store import UNAVAILABLE, Store
+from api.store import UNAVAILABLE, Outcome, Store
+from dispatch.commands import Claim
 from geo.errors import Conflict, NotFound, Unauthorised
 
 log = structlog.get_logger(__name__)
@@ -286,9 +287,7 @@ class Connection:
     async def _run(self, effect: Run) -> None:
         ok, code, message = False, "", ""
         try:
-            outcome = await self._parts.store.run(
-                effect.order_id, effect.command, action_id=effect.action_id
-            )
+            outcome = await self._outcome(effect)
             if outcome.refusal is None:
                 ok, code = True, "ok"
             else:
@@ -302,6 +301,14 @@ class Connection:
             log.warning("action_failed", order_id=effect.order_id, error=str(error))
             code, message = "unavailable", "send it again with the same action_id"
         self.tell(m.Result(action_id=effect.action_id, ok=ok, code=code, message=message))
+
+    async def _outcome(self, effect: Run) -> Outcome:
+        store, order_id, command = self._parts.store, effect.order_id, effect.command
+        if not isinstance(command, Claim):
+            return await store.run(order_id, command, action_id=effect.action_id)
+        assert self.session.claims is not None
+        tenant = self.session.claims.tenant
+        return await store.hall.claim(order_id, command, tenant=tenant, action_id=effect.action_id)
 
     # --- endings ------------------------------------------------------------------------------
 

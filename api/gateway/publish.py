@@ -24,7 +24,7 @@ from api.gateway.views import (
 from api.pool import Frame, Live
 from api.store import Store
 from dispatch import events as e
-from dispatch.model import Order, Rider
+from dispatch.model import Matching, Order, Rider
 from dispatch.transitions import evolve
 from geo.datum import System, from_wgs84
 
@@ -147,7 +147,7 @@ class Publisher:
             if connection is None:
                 continue
             orders = self._mirror.orders_of(rider_id)
-            if isinstance(fact, e.Offered):
+            if isinstance(fact, e.Offered) and after.matching is Matching.DISPATCH:
                 connection.tell(offer_view(after, orders, connection.view.system))
             self._tell_route(connection, rider_id, orders)
         watchers = self._audience.watchers(after.id)

@@ -78,6 +78,7 @@ class OrderAnswer(BaseModel):
     assignment: AssignmentAnswer | None
     attempts: int
     returning: bool
+    matching: str
     price_fen: int
     promise_from_ms: int
     promise_to_ms: int
@@ -187,6 +188,7 @@ def view_order(order: Order, system: System) -> OrderAnswer:
         assignment=None if live is None else view_assignment(live),
         attempts=order.attempts,
         returning=order.returning,
+        matching=order.matching,
         price_fen=order.price_fen,
         promise_from_ms=order.promise_from_ms,
         promise_to_ms=order.promise_to_ms,

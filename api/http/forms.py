@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from api.codec import to_json
-from dispatch.model import LOAD_DIMENSIONS
+from dispatch.model import LOAD_DIMENSIONS, Matching
 from geo.datum import System
 from geo.errors import InvalidValue
 
@@ -79,6 +79,9 @@ class NewOrderForm(QuoteForm):
     """The same, with the token of a quote when its price is to hold."""
 
     price_token: Annotated[str, StringConstraints(max_length=4_096)] | None = None
+    matching: Matching = Field(
+        Matching.DISPATCH, description="offered by rounds, or claimed by riders from the hall"
+    )
 
 
 class CancelForm(Form):

@@ -26,14 +26,14 @@ from api.http.forms import ID, CancelForm, NewOrderForm, QuoteForm
 from api.http.prices import PRICE_TTL_S, open_price, read_form, sign_price
 from api.store import Created, IdempotencyKey
 from dispatch.commands import Cancel
-from dispatch.registry import job_type
+from dispatch.registry import job_type, matchings_of
 from geo.datum import System
-from geo.errors import NotFound
+from geo.errors import InvalidValue, NotFound
 
 router = APIRouter(prefix="/v1", tags=["orders"], responses=RESPONSES)
 
 OrderId = Annotated[str, Path(pattern=ID)]
-_KEY = r"^[\x21-\x7e]{1,255}$"
+KEY = r"^[\x21-\x7e]{1,255}$"
 # An order for later is brought before the dispatcher so long before its first stop may be served.
 SCHEDULE_AHEAD_MS = 60 * 60_000
 _BUYERS = (Role.CUSTOMER, Role.MERCHANT, Role.INTEGRATOR, Role.OPERATOR)
@@ -62,7 +62,7 @@ async def place(
         str,
         Header(
             alias="Idempotency-Key",
-            pattern=_KEY,
+            pattern=KEY,
             description="chosen by the client: the same again gives the first answer again",
         ),
     ],
@@ -96,7 +96,10 @@ async def _create(
         price = open_price(parts.tokens, caller, job.name, asked, form.price_token, at_ms)
     order_id = f"ord_{at_ms:x}{secrets.token_hex(5)}"
     order = job.order(order_id, caller.city, asked, price, at_ms)
-    order = replace(order, tenant=caller.tenant)
+    if form.matching not in matchings_of(job):
+        expected = "one of " + ", ".join(matchings_of(job))
+        raise InvalidValue("matching", form.matching, f"{expected} for a {job.name}")
+    order = replace(order, tenant=caller.tenant, matching=form.matching)
     first_ms = order.stops[0].earliest_ms
     return await parts.store.create_order(
         order,
@@ -127,7 +130,7 @@ async def cancel(
     form: CancelForm,
     caller: Caller,
     parts: WithParts,
-    idempotency_key: Annotated[str | None, Header(alias="Idempotency-Key", pattern=_KEY)] = None,
+    idempotency_key: Annotated[str | None, Header(alias="Idempotency-Key", pattern=KEY)] = None,
     coordinate_system: AnswerSystem = System.GCJ02,
 ) -> OrderAnswer | Response:
     """Cancel it as the caller's party. 409 with the reason when that is not possible any more.

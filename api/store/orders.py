@@ -5,6 +5,8 @@ May import SQLAlchemy, dispatch and the codec.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 import msgspec
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
@@ -18,14 +20,16 @@ from api.codec import (
 from api.store.rows import change_by, event_from_row, insert_order, update_orders
 from api.store.schema import actions, events, idempotency, orders, riders
 from api.store.values import Created, IdempotencyKey, Outcome
-from dispatch.commands import Accept, Command, Confirm
+from dispatch.commands import Accept, Claim, Command, Confirm
 from dispatch.events import Event
 from dispatch.model import Order, RiderState
-from dispatch.transitions import Refusal, apply, fold
+from dispatch.transitions import Events, Refusal, apply, fold
 from geo.errors import Conflict, NotFound
 
 CREATED_STATUS = 201
 NOT_ON_SHIFT = "not_on_shift"
+
+ClaimRule = Callable[[AsyncConnection, Order, Claim], Awaitable[Events | Refusal]]
 
 
 async def create(
@@ -93,23 +97,32 @@ async def _first_answer(connection: AsyncConnection, key: IdempotencyKey) -> Cre
 
 
 async def run(
-    engine: AsyncEngine, order_id: str, command: Command, action_id: str | None
+    engine: AsyncEngine,
+    order_id: str,
+    command: Command,
+    action_id: str | None,
+    claim: ClaimRule | None = None,
 ) -> Outcome:
-    """See `Store.run`."""
+    """See `Store.run`. A claim is decided by `claim`, and remembered only when it wins."""
     async with engine.begin() as connection:
         order = await _lock(connection, order_id)
         if action_id is not None:
             first = await _first_outcome(connection, order_id, command, action_id)
             if first is not None:
                 return first
-        decided = await _off_shift(connection, command) or apply(order, command)
+        decided: Events | Refusal
+        if isinstance(command, Claim):
+            assert claim is not None, "a claim goes through the hall"
+            decided = await claim(connection, order, command)
+        else:
+            decided = await _off_shift(connection, command) or apply(order, command)
         if isinstance(decided, Refusal):
             outcome = Outcome(order=order, refusal=decided)
         else:
             change = change_by(order, decided)
             await update_orders(connection, [change])
             outcome = Outcome(order=change.after, events=decided)
-        if action_id is not None:
+        if action_id is not None and not (claim and outcome.refusal):
             await _remember(connection, command, action_id, outcome)
     return outcome
 

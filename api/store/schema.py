@@ -25,7 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 
 from dispatch.lifecycle import ASSIGNMENT, ORDER
-from dispatch.model import AssignmentState, OrderState, RiderState
+from dispatch.model import AssignmentState, Matching, OrderState, RiderState
 
 LIVE_ORDER = tuple(s.value for s in OrderState if not ORDER.ended(s))
 LIVE_ASSIGNMENT = tuple(s.value for s in AssignmentState if not ASSIGNMENT.ended(s))
@@ -38,6 +38,10 @@ def among(column: str, values: tuple[str, ...]) -> str:
     return f"{column} IN ({', '.join(repr(v) for v in values)})"
 
 
+IN_HALL = text(
+    f"orders.state = '{OrderState.OPEN.value}' AND orders.rider_id IS NULL"
+    f" AND orders.body ->> 'matching' = '{Matching.HALL.value}'"
+)
 _order_is_live = text(among("state", LIVE_ORDER))
 
 installation = Table(
@@ -69,6 +73,13 @@ orders = Table(
     Index("orders_live_by_city", "city", postgresql_where=_order_is_live),
     Index("orders_live_by_rider", "rider_id", postgresql_where=text("rider_id IS NOT NULL")),
     Index("orders_live_by_customer", "tenant", "customer_id", postgresql_where=_order_is_live),
+    Index(
+        "orders_in_hall",
+        "city",
+        "tenant",
+        "created_at_ms",
+        postgresql_where=text(IN_HALL.text.replace("orders.", "")),
+    ),
     Index("orders_by_city_and_day", "city", "created_at_ms", postgresql_include=["state"]),
 )
 

@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from api.codec import to_json_text
 from api.store import leases, orders, plans, reading, riders
+from api.store.hall import Hall
 from api.store.migrate import asyncpg_url
 from api.store.sequencing import WAKE_UP, Sequencing, means_unavailable
 from api.store.values import (
@@ -55,6 +56,7 @@ class Store:
         """Names this database in the streams that are fed from it."""
         self._closing = False
         self._written = asyncio.Event()
+        self.hall = Hall(engine, self._written.set)
         self._waker = asyncio.create_task(self._wake_sequencer(), name="wake the sequencer")
 
     @classmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dispatch.model import LOAD_DIMENSIONS, Order, Stop, StopKind
+from dispatch.model import LOAD_DIMENSIONS, Matching, Order, Stop, StopKind
 from dispatch.registry import OrderForm, Quote
 from geo.datum import check_lat_lon
 from geo.distance import haversine_m
@@ -19,6 +19,7 @@ class Delivery:
 
     name: str = "delivery"
     stop_kinds: tuple[StopKind, ...] = (StopKind.PICKUP, StopKind.DROPOFF)
+    matchings: tuple[Matching, ...] = (Matching.DISPATCH, Matching.HALL)
     distance_max_m: float = 15_000.0
     detour: float = 1.3
     promise_speed_mps: float = 4.5

@@ -860,3 +860,19 @@ def test_a_told_route_names_stops_that_others_serve(kit, scene):
     assert scene.route("s") == [("a", 0), ("a", 1)]
     assert scene.orders["b"].stops[0].state is StopState.DONE
     assert RouteStop(order_id="a", stop=0) in scene.orders["c"].assignment.route
+
+
+def test_events_of_an_order_that_is_over_change_nothing_when_they_come_again(kit, scene):
+    scene.rider("ann")
+    scene.place("o")
+    scene.offer("o", "ann")
+    scene.do("o", c.Decline(at_ms=kit.T0 + 1, rider_id="ann", number=1))
+    scene.do("o", c.Cancel(at_ms=kit.T0 + 2, by=Party.CUSTOMER))
+    for upto in range(len(scene.events) + 1):
+        for event in scene.events[:upto]:
+            scene.dispatcher.receive(event)
+        assert scene.dispatcher.counts() == {
+            "orders_live": 0, "orders_waiting": 0, "riders_on_shift": 1,
+        }  # fmt: skip
+        scene.dispatcher.tick(kit.T0 + 9_000 + upto)
+        assert scene.dispatcher.outbox() == []

@@ -88,7 +88,7 @@ def test_what_is_no_mapping_is_refused(text):
 
 
 def test_an_unknown_name_lists_what_ships():
-    with pytest.raises(UnknownName, match="city, demo, lunch, small"):
+    with pytest.raises(UnknownName, match="city, demo, faults, lunch, small"):
         load_scenario("big")
 
 

@@ -418,6 +418,7 @@ def test_actions_become_commands_of_the_rider_at_the_servers_time():
     assert say(session, "decline", number=2, reason="far", **common) == [
         Run("a", c.Decline(number=2, reason="far", **at), "1")
     ]
+    assert say(session, "claim", **common) == [Run("a", c.Claim(**at), "1")]
     for state, command in (("heading", c.Head), ("arrived", c.Arrive), ("done", c.FinishStop)):
         assert say(session, "stop", stop=1, state=state, at_ms=5, **common) == [
             Run("a", command(stop=1, device_ms=5, **at), "1")
