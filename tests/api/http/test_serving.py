@@ -34,7 +34,8 @@ async def test_health(client_as: ClientAs) -> None:
     stranger = client_as()
     assert (await stranger.get("/livez")).json() == {"status": "ok"}
     ready = await stranger.get("/readyz")
-    assert (ready.status_code, ready.json()) == (200, {"postgres": "ok", "redis": "ok"})
+    assert ready.status_code == 200
+    assert (ready.json()["postgres"], ready.json()["redis"]) == ("ok", "ok")
 
 
 async def test_a_server_that_is_away_is_named(store: Store, settings: Settings) -> None:
@@ -42,7 +43,8 @@ async def test_a_server_that_is_away_is_named(store: Store, settings: Settings) 
     async with client_of(make_app(store, settings, redis)) as client:
         ready = await client.get("/readyz")
     assert ready.status_code == 503
-    assert ready.json() == {"postgres": "ok", "redis": "no answer: ConnectionError"}
+    assert ready.json()["postgres"] == "ok"
+    assert ready.json()["redis"] == "no answer: ConnectionError"
     await redis.aclose()
 
 
@@ -57,7 +59,8 @@ async def test_without_postgresql_it_says_so(settings: Settings, app: FastAPI) -
         assert response.json()["error"]["code"] == "unavailable"
         assert response.headers["Retry-After"] == "1"
         ready = await client.get("/readyz")
-        assert ready.json() == {"postgres": "no answer: ConnectionRefusedError", "redis": "ok"}
+        assert ready.json()["postgres"] == "no answer: ConnectionRefusedError"
+        assert ready.json()["redis"] == "ok"
     await store.close()
 
 
