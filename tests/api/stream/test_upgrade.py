@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import signal
@@ -11,7 +12,6 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
 from typing import Any
 
 import httpx2
@@ -25,19 +25,37 @@ from geo.datum import System, from_wgs84
 
 LAT, LON = 31.2304, 121.4737
 RIDERS = 6
-START_LIMIT_S = 30
-ROLE = """
-import asyncio, sys
+LIMIT_S = 60
+# Imports once and forks a process a role: "start NAME" and "wait PID" on its standard input.
+LAUNCHER = """
+import asyncio, os, sys
 from api.cli.roles import ROLES, run_until_signal
 from api.settings import Settings
-settings = Settings.from_environment()
-async def work(stop, ready):
-    async def say():
-        await ready.wait()
-        print("ready", flush=True)
-    saying = asyncio.create_task(say())
-    await ROLES[sys.argv[1]](settings, stop, ready)
-run_until_signal(work)
+
+def serve(name):
+    async def work(stop, ready):
+        async def say():
+            await ready.wait()
+            print("\\nready", os.getpid(), flush=True)
+        saying = asyncio.create_task(say())
+        await ROLES[name](Settings.from_environment(), stop, ready)
+    run_until_signal(work)
+
+for line in sys.stdin:
+    word, what = line.split()
+    if word == "wait":
+        print("\\nended", what, os.waitstatus_to_exitcode(os.waitpid(int(what), 0)[1]), flush=True)
+        continue
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            serve(what)
+            code = 0
+        finally:
+            os._exit(code)
+    print("\\nstarted", pid, flush=True)
 """
 
 
@@ -46,19 +64,20 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
-@dataclass
 class Fleet:
     """Processes of the roles, all on the same two ports."""
 
-    world: Any
-    stream_port: int = field(default_factory=free_port)
-    http_port: int = field(default_factory=free_port)
-    running: list[asyncio.subprocess.Process] = field(default_factory=list)
+    def __init__(self, world: Any) -> None:
+        self.world = world
+        self.stream_port, self.http_port = free_port(), free_port()
+        self.running: set[int] = set()
+        self._launcher: asyncio.subprocess.Process | None = None
 
-    async def start(self, role: str) -> asyncio.subprocess.Process:
+    async def open(self) -> None:
         settings = self.world.settings
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", ROLE, role,
+        self._launcher = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", LAUNCHER,
+            stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             env=os.environ | {
                 "HEXRUN_POSTGRES_URL": settings.postgres_url,
@@ -70,29 +89,50 @@ class Fleet:
                 "HEXRUN_HTTP_PORT": str(self.http_port),
             },
         )  # fmt: skip
-        self.running.append(process)
-        assert process.stdout is not None
-        async with asyncio.timeout(START_LIMIT_S):
-            while (line := await process.stdout.readline()) != b"ready\n":
-                print(line)
-                assert line, f"{role} ended"
-        return process
 
-    async def stop(self, process: asyncio.subprocess.Process) -> int:
-        process.send_signal(signal.SIGTERM)
-        assert process.stdout is not None
-        await process.stdout.read()
-        self.running.remove(process)
-        return await process.wait()
+    async def close(self) -> None:
+        for pid in self.running:
+            os.kill(pid, signal.SIGKILL)
+        if self._launcher is not None:
+            self._launcher.kill()
+            await self._launcher.communicate()
+
+    async def start(self, role: str) -> int:
+        """The process's id, once it serves."""
+        pid = int((await self._ask(f"start {role}", "started"))[0])
+        self.running.add(pid)
+        await self._hear("ready")
+        return pid
+
+    async def stop(self, pid: int) -> int:
+        """Its exit code."""
+        os.kill(pid, signal.SIGTERM)
+        self.running.remove(pid)
+        return int((await self._ask(f"wait {pid}", "ended"))[1])
+
+    async def _ask(self, line: str, word: str) -> list[str]:
+        assert self._launcher is not None
+        assert self._launcher.stdin is not None
+        self._launcher.stdin.write(f"{line}\n".encode())
+        return await self._hear(word)
+
+    async def _hear(self, word: str) -> list[str]:
+        assert self._launcher is not None
+        assert self._launcher.stdout is not None
+        async with asyncio.timeout(LIMIT_S):
+            while True:
+                line = (await self._launcher.stdout.readline()).decode()
+                assert line, "the launcher ended"
+                if line.startswith(f"{word} "):
+                    return line.split()[1:]
 
 
 @pytest.fixture
 async def fleet(world: Any) -> AsyncIterator[Fleet]:
     made = Fleet(world)
+    await made.open()
     yield made
-    for process in made.running:
-        process.kill()
-        await process.wait()
+    await made.close()
 
 
 class Phone:
@@ -213,7 +253,7 @@ async def test_every_process_is_replaced_and_nothing_is_lost(fleet: Fleet) -> No
         await world.on_shift(f"r{n}")
     await world.place("watched")
     roles = ("gateway", "http", "gateway", "http")
-    old = await asyncio.gather(*(fleet.start(role) for role in roles))
+    old = [await fleet.start(role) for role in roles]
     riders = [RiderPhone(fleet, f"r{n}") for n in range(RIDERS)]
     watcher = Watcher(fleet, "watched")
     async with AsyncExitStack() as exits, asyncio.TaskGroup() as tasks:
@@ -255,7 +295,7 @@ async def test_every_process_is_replaced_and_nothing_is_lost(fleet: Fleet) -> No
     heard = [line for line in watcher.lines if line]
     for line in heard:
         assert line == list(range(line[0], line[-1] + 1))
-    assert all(b[0] >= a[-1] for a, b in zip(heard, heard[1:], strict=False))
+    assert all(b[0] >= a[-1] for a, b in itertools.pairwise(heard))
 
     # Requests: each key made one order.
     assert len(placed) > 20
