@@ -73,14 +73,13 @@ class Valve:
             return
         capacity = self._capacity
 
-        async def last(message: Message) -> None:
+        async def answer(message: Message) -> None:
             """A connection that is kept would meet a closed door: say so with the answer."""
-            if message["type"] == "http.response.start":
+            if capacity.leaving and message["type"] == "http.response.start":
                 kept = [h for h in message["headers"] if h[0].lower() != b"connection"]
                 message["headers"] = [*kept, (b"connection", b"close")]
             await send(message)
 
-        answer = last if capacity.leaving else send
         what = capacity.full_for(scope["method"], scope["path"])
         if what is not None:
             await overloaded_response(overloaded(what))(scope, receive, answer)

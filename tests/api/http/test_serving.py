@@ -145,6 +145,34 @@ async def test_serving_and_stopping(
         await httpx2.AsyncClient().get(f"{base}/livez")
 
 
+async def test_who_leaves_says_so_first_and_another_serves_the_same_port(
+    store: Store, settings: Settings
+) -> None:
+    loop = asyncio.get_running_loop()
+    stops = [asyncio.Event(), asyncio.Event()]
+    ports: list[asyncio.Future[int]] = [loop.create_future(), loop.create_future()]
+    leaving = replace(settings, lead_s=1.0)
+    first = asyncio.create_task(serve_http(leaving, stops[0], ready=ports[0].set_result))
+    base = f"http://127.0.0.1:{await ports[0]}"
+    async with httpx2.AsyncClient(base_url=base) as client:
+        assert (await client.get("/readyz")).status_code == 200
+        stops[0].set()
+        async with asyncio.timeout(5):
+            while (ready := await client.get("/readyz")).status_code == 200:
+                await asyncio.sleep(0.01)
+        assert ready.json()["leaving"]
+        assert ready.headers["connection"] == "close"
+        assert (await client.get("/livez")).status_code == 200  # it still answers
+    again = replace(settings, http_port=await ports[0])
+    second = asyncio.create_task(serve_http(again, stops[1], ready=ports[1].set_result))
+    assert await ports[1] == await ports[0]
+    await first
+    async with httpx2.AsyncClient(base_url=base) as client:
+        assert (await client.get("/readyz")).status_code == 200
+    stops[1].set()
+    await second
+
+
 async def test_a_port_that_is_taken(store: Store, settings: Settings) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
