@@ -60,6 +60,9 @@ class Door:
 
     def _upgrade(self) -> Response | None:
         entrance = self._parts.entrance
+        if entrance.shut:
+            counters.REFUSED.labels("leaving").inc()
+            return _answer(HTTPStatus.SERVICE_UNAVAILABLE, b"the server restarts\n", TEXT_TYPE)
         if len(self._parts.everyone) < entrance.limits.connections:
             return None
         counters.REFUSED.labels("connections").inc()

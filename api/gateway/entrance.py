@@ -14,10 +14,11 @@ IDLE_RIDERS_PART = 0.95
 
 
 class Entrance:
-    """The gateway's limits and its load. `leaving`: it closes soon."""
+    """The gateway's limits and its load. `leaving`: it closes soon; `shut`: nobody comes in."""
 
     def __init__(self, limits: Limits) -> None:
-        self.limits, self.load, self.leaving = limits, Load(), False
+        self.limits, self.load = limits, Load()
+        self.leaving = self.shut = False
 
     def full_for(self, role: Role, busy: bool, connections: int) -> str | None:
         """What keeps this client out, None when he may come in; `connections` are open already."""

@@ -52,9 +52,8 @@ async def follow_events(
                     if isinstance(event, RiderEvent) and isinstance(event.fact, WentOffShift):
                         await _leave_pool(pool, event.rider_id)
                 position = batch[-1].position
-        except UNAVAILABLE as error:
+        except UNAVAILABLE:  # which the watch over the store tells
             end_if_cancelled()
-            log.warning("events_unreachable", city=city, position=position, error=str(error))
             await asyncio.sleep(RETRY_S)
 
 
@@ -69,9 +68,8 @@ async def _load(store: Store, city: str) -> CityState:
     while True:
         try:
             return await store.load_city(city)
-        except UNAVAILABLE as error:
+        except UNAVAILABLE:
             end_if_cancelled()
-            log.warning("city_not_loaded", city=city, error=str(error))
             await asyncio.sleep(RETRY_S)
 
 

@@ -31,6 +31,7 @@ from dispatch import events as e
 from dispatch.model import Order, Rider
 from dispatch.transitions import evolve
 from geo.datum import System, from_wgs84
+from geo.errors import Overloaded
 
 if TYPE_CHECKING:
     from api.gateway.connection import Connection
@@ -133,9 +134,21 @@ class Publisher:
     # --- what a client asks -------------------------------------------------------------------
 
     async def greet(self, connection: Connection, rider_id: str) -> None:
-        """A rider's live offers and his route, from the store."""
-        async with self._reads.share():
-            orders = await self._store.orders_of_rider(rider_id)
+        """A rider's live offers and his route, from the store.
+
+        In its place the mirror's, which the feed corrects, where too many read the store; and
+        where it does not answer, in which case it raises what the store raised.
+        """
+        connection.route = None
+        try:
+            async with self._reads.share():
+                orders = await self._store.orders_of_rider(rider_id)
+        except UNAVAILABLE as error:
+            end_if_cancelled()
+            self._tell_rider(connection, rider_id, self._mirror.orders_of(rider_id))
+            if not isinstance(error, Overloaded):
+                raise
+            return
         self._tell_rider(connection, rider_id, orders)
 
     async def watch(self, connection: Connection, orders: tuple[str, ...]) -> None:

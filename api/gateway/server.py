@@ -126,6 +126,7 @@ async def serve_gateway(
 
 async def _leave(server: Server, parts: Parts) -> None:
     """Read nothing more, settle what was read, then send every client to another process."""
+    parts.entrance.shut = True
     server.close(close_connections=False)
     connections = list(parts.everyone)
     for connection in connections:

@@ -288,7 +288,7 @@ async def test_the_process_serves_until_sigterm(world):
             "HEXRUN_STREAM_PORT": str(world.port),
         },
     )
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             with contextlib.suppress(OSError):
                 await world.connect()
