@@ -275,6 +275,12 @@ class Error(Told, frozen=True, kw_only=True):
     message: str
 
 
+class Stale(Told, frozen=True, kw_only=True):
+    """What is not brought up to date now: `orders`, `positions`; nothing once all is again."""
+
+    what: list[str]
+
+
 # --- as the server keeps it -----------------------------------------------------------------
 
 

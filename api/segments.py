@@ -22,15 +22,25 @@ from typing import Literal, NamedTuple
 import msgpack
 import msgspec
 import structlog
+from prometheus_client import Histogram
 
 from api.clock import monotonic_s, now_ms
 from api.messages import FixRow
+from api.metrics import Mode, degraded
 from geo.errors import InvalidValue, MissingFile
 
 log = structlog.get_logger(__name__)
 
 SEGMENT_BYTES_MAX = 64 * 1024 * 1024
 COMMIT_S = 0.1
+# A commit that takes longer is told as the mode `disk_slow`.
+SLOW_S = 2.0
+
+_COMMIT_SECONDS = Histogram(
+    "hexrun_segment_commit_seconds",
+    "writing and fsyncing one group of records",
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+)
 
 _NAME = re.compile(r"[A-Za-z0-9_]+-[0-9]+\.seg")
 _GATEWAY = re.compile(r"[A-Za-z0-9_]{1,40}")
@@ -120,6 +130,8 @@ class SegmentWriter:
         self._appended.clear()
         if not group:
             return
+        started_s = monotonic_s()
+        slow = asyncio.get_running_loop().call_later(SLOW_S, degraded, Mode.DISK_SLOW, True)
         job = asyncio.get_running_loop().run_in_executor(
             self._thread, self._write, [data for data, _ in group]
         )
@@ -129,6 +141,11 @@ class SegmentWriter:
             await asyncio.wait([job])  # the thread cannot be stopped
             raise
         finally:
+            slow.cancel()
+            took_s = monotonic_s() - started_s
+            _COMMIT_SECONDS.observe(took_s)
+            if took_s < SLOW_S:
+                degraded(Mode.DISK_SLOW, False)
             self._answer(group, job)
 
     async def close(self) -> None:
@@ -144,6 +161,7 @@ class SegmentWriter:
         if not job.done():
             return
         error = job.exception()
+        degraded(Mode.DISK_FAILS, error is not None, error=str(error or ""))
         if error is not None:
             self.failures += 1
             log.error("segment_failed", path=str(self._path), records=len(group), error=str(error))
@@ -196,13 +214,19 @@ class SegmentWriter:
         return self._file
 
     def _abandon(self, torn: bool) -> None:
-        """Close the segment; cut off what a failed group left in it, if the disk allows."""
+        """Close the segment; cut off what a failed group left in it, if the disk allows.
+
+        One that holds nothing else is removed: a disk that stays full would collect them.
+        """
         file, self._file = self._file, None
         if file is None:
             return
         if torn:
             with contextlib.suppress(OSError):
                 file.truncate(self._size)
+            if self._size == 0:
+                with contextlib.suppress(OSError):
+                    self._path.unlink()
         with contextlib.suppress(OSError):
             file.close()
 

@@ -9,9 +9,10 @@ makes a session raise: it is answered by an error that names the field, or by a 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum, IntEnum
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
@@ -19,7 +20,7 @@ import numpy as np
 from api import messages as m
 from api.auth import Claims, Role
 from dispatch import commands as c
-from dispatch.model import Order, Rider
+from dispatch.model import Order
 from geo.datum import System, to_wgs84
 
 ACK_EVERY_MS = 1000
@@ -32,14 +33,25 @@ REASON_BYTES_MAX = 123
 class CloseCode(IntEnum):
     """Why the server closes; the numbers from 4400 on are ours."""
 
-    GOING_AWAY = 1001
     TOO_LARGE = 1009
     INTERNAL_ERROR = 1011
+    SERVICE_RESTART = 1012
+    TRY_AGAIN_LATER = 1013
     BAD_FRAME = 4400
     UNAUTHORISED = 4401
     FORBIDDEN = 4403
     RESUME = 4408
     SUPERSEDED = 4409
+
+
+class Registered(Protocol):
+    """What a rider's registration says of him."""
+
+    @property
+    def tenant(self) -> str: ...
+
+    @property
+    def city(self) -> str: ...
 
 
 # --- effects ----------------------------------------------------------------------------------
@@ -142,16 +154,24 @@ _FRAMES: dict[Role, tuple[type, ...]] = {
 
 
 class Session:
-    """The state of one connection. `token` is the one of the upgrade, if any."""
+    """The state of one connection. `token` is the one of the upgrade, if any.
 
-    def __init__(self, session_id: str, city: str, codec: m.Codec, token: str | None = None):
+    `repeated` and `refused` count fixes, for whoever takes them away.
+    """
+
+    def __init__(
+        self, session_id: str, cities: Collection[str], codec: m.Codec, token: str | None = None
+    ):
         self.id = session_id
         self.claims: Claims | None = None
         self.system = System.GCJ02
-        self._city, self._codec, self._token = city, codec, token
+        self.repeated = self.refused = 0
+        self._cities, self._codec, self._token = cities, codec, token
         self._state = _State.HELLO
         self._asked_system: System | None = None
         self._mark = Watermark()
+        # The first fix that was lost: nothing behind it is taken before it has come again.
+        self._lost: int | None = None
         self._ack_wanted = False
         self._acked_ms: int | None = None
 
@@ -189,7 +209,7 @@ class Session:
         return self._open(asked, self.claims.sub, now_ms)
 
     def admit(
-        self, claims: Claims, mark: Watermark, now_ms: int, rider: Rider | None = None
+        self, claims: Claims, mark: Watermark, now_ms: int, rider: Registered | None = None
     ) -> list[Effect]:
         """The token is good; nothing once closed.
 
@@ -200,8 +220,8 @@ class Session:
             return []
         if claims.role not in _FRAMES:
             return self._forbidden("token.role", claims.role, ", ".join(_FRAMES))
-        if claims.city != self._city:
-            return self._forbidden("token.city", claims.city, self._city)
+        if claims.city not in self._cities:
+            return self._forbidden("token.city", claims.city, ", ".join(sorted(self._cities)))
         if claims.role is Role.RIDER:
             if rider is None:
                 expected = "a registered rider: register first"
@@ -229,6 +249,10 @@ class Session:
         """There is no good token, or no hello came in time."""
         return self._close(CloseCode.UNAUTHORISED, why)
 
+    def forbid(self, field: str, value: str, expected: str) -> list[Effect]:
+        """What he said of himself has turned out to be wrong."""
+        return self._forbidden(field, value, expected)
+
     def end(self, code: int, reason: str, now_ms: int) -> list[Effect]:
         """The server ends the session; a stored fix that is not acknowledged yet is, first."""
         last: list[Effect] = []
@@ -241,10 +265,18 @@ class Session:
         self._ack_wanted = True
         return self.tick(now_ms)
 
-    def not_stored(self) -> list[Effect]:
-        """The watermark has failed: what is not acknowledged is to be sent again."""
+    def not_stored(self, seq: int) -> list[Effect]:
+        """The watermark has failed: what is not acknowledged, from `seq` on, is to be sent again.
+
+        Fixes behind `seq` that are on their way are not taken: an acknowledgement of theirs would
+        cover the lost one.
+        """
         if not self.is_open:
             return []
+        self._lost = seq
+        return self._ask_again()
+
+    def _ask_again(self) -> list[Effect]:
         again = f"the fixes after {self._mark.stored} again, in some seconds"
         error = _wrong("fixes", None, again, "not_stored", "the fixes could not be stored")
         return [Send(error)]
@@ -271,7 +303,7 @@ class Session:
     def may_see(self, order: Order) -> bool:
         """Whether the order is this customer's or merchant's; an operator sees his tenant's."""
         who = self.claims
-        if who is None or order.tenant != who.tenant or order.city != self._city:
+        if who is None or (order.tenant, order.city) != (who.tenant, who.city):
             return False
         if who.role is Role.OPERATOR:
             return True
@@ -315,9 +347,15 @@ class Session:
     def _fixes(self, fixes: list[m.Fix], who: str, now_ms: int) -> list[Effect]:
         wrong = _check_fixes(fixes, now_ms)
         if wrong is not None:
+            self.refused += len(fixes)
             return [Send(wrong)]
         mark = self._mark
+        if self._lost is not None and fixes and fixes[0].seq > self._lost:
+            self.refused += len(fixes)
+            return self._ask_again()
+        self._lost = None
         fresh = [fix for fix in fixes if fix.seq > mark.taken]
+        self.repeated += len(fixes) - len(fresh)
         effects: list[Effect] = []
         if fresh:
             mark.taken = fresh[-1].seq

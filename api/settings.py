@@ -12,6 +12,9 @@
 | `HEXRUN_HOST` | the address to listen on | `127.0.0.1` |
 | `HEXRUN_HTTP_PORT` | of the HTTP API; 0 for any free one | `8080` |
 | `HEXRUN_STREAM_PORT` | of the websocket gateway; 0 for any free one | `8081` |
+| `HEXRUN_LEAD_S` | seconds from `/readyz` turning 503 to the door closing | `0` |
+| `HEXRUN_LIMITS` | `name=number,...`, see `api.capacity.Limits` | its defaults |
+| `HEXRUN_METRICS` | who may read `/metrics`: `private` addresses, `all` or `none` | `private` |
 """  # noqa: E501
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from api.capacity import Limits, read_limits
 from geo.datum import check_lat_lon
 from geo.errors import InvalidValue, StartupError
 
@@ -37,6 +41,8 @@ RADIUS_KM = 60.0
 RADIUS_KM_MAX = 500.0
 HTTP_PORT = 8080
 STREAM_PORT = 8081
+LEAD_S_MAX = 60.0
+METRICS_FOR = ("private", "all", "none")
 
 # A city's name stands in the keys of Redis between braces.
 _CITY = re.compile(r"(?P<name>[a-z0-9][a-z0-9_-]{0,31}):(?P<lat>[^,]+),(?P<lon>[^,]+)")
@@ -66,11 +72,18 @@ class Settings:
     host: str = "127.0.0.1"
     http_port: int = HTTP_PORT
     stream_port: int = STREAM_PORT
+    lead_s: float = 0.0
+    limits: Limits = field(default_factory=Limits)
+    metrics_for: str = METRICS_FOR[0]
 
     @property
     def city(self) -> CityArea:
         """The first city, for those who serve one."""
         return self.cities[0]
+
+    def area(self, name: str) -> CityArea | None:
+        """The city of that name, if it is served."""
+        return next((city for city in self.cities if city.name == name), None)
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -89,6 +102,9 @@ class Settings:
             host=environ.get("HEXRUN_HOST") or "127.0.0.1",
             http_port=read_port(environ, "HEXRUN_HTTP_PORT", HTTP_PORT),
             stream_port=read_port(environ, "HEXRUN_STREAM_PORT", STREAM_PORT),
+            lead_s=_seconds(environ, "HEXRUN_LEAD_S", LEAD_S_MAX),
+            limits=read_limits(environ),
+            metrics_for=_one_of(environ, "HEXRUN_METRICS", METRICS_FOR),
         )
 
 
@@ -114,6 +130,21 @@ def read_port(environ: Mapping[str, str], name: str, default: int) -> int:
     if not (given.isascii() and given.isdigit() and int(given) <= 65_535):
         raise InvalidValue(name, given, "a port, 0 to 65535")
     return int(given)
+
+
+def _seconds(environ: Mapping[str, str], name: str, most: float) -> float:
+    given = environ.get(name) or "0"
+    seconds = _number(name, given)
+    if not 0.0 <= seconds <= most:
+        raise InvalidValue(name, given, f"0 to {most:.0f} seconds")
+    return seconds
+
+
+def _one_of(environ: Mapping[str, str], name: str, words: tuple[str, ...]) -> str:
+    given = environ.get(name) or words[0]
+    if given not in words:
+        raise InvalidValue(name, given, "one of " + ", ".join(words))
+    return given
 
 
 class NotSet(InvalidValue):

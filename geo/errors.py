@@ -97,6 +97,14 @@ class Unavailable(HexrunError):
     """A server that is needed does not answer: nothing was changed, or its answer was lost."""
 
 
+class Overloaded(Unavailable):
+    """There is no room for this now; `what` names what is full. Nothing was done."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        super().__init__(f"too much at once ({what}): ask again in some seconds")
+
+
 class FolderInUse(HexrunError):
     """`folder` is owned by the live process `pid`."""
 

@@ -19,13 +19,14 @@ from typing import Any
 import httpx2
 import structlog
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import WebSocketException
+from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from api import messages as m
 from api.auth import Role, Tokens
 from api.clock import now_ms
 from api.feed import pause
 from api.gateway.server import STREAM_PATH
+from api.session import CloseCode
 from api.settings import Settings
 from dispatch.model import Order, StopKind, StopState
 from dispatch.registry import job_type
@@ -55,9 +56,12 @@ BOTS_NAME = "bots.json"
 PHONE_SYSTEM = System.GCJ02  # what a mini-program's location stream gives
 WATCHING_EVERY = 10  # one customer in so many opens a socket of his own
 RETRY_S = 1.0
+RESEND_MS = 2_000
 FAREWELL_S = 3.0
 UNSENT_MAX = 2_000
 FIXES_A_FRAME = 50
+# Closes after which a client connects again at once: another process is there for it.
+AT_ONCE = (CloseCode.SERVICE_RESTART, CloseCode.RESUME)
 AGAIN = ("unavailable", "busy")  # answers after which the same action is sent once more
 
 
@@ -234,21 +238,29 @@ class Bots:
     async def _watch(self, order_id: str, request: OrderRequest, stop: asyncio.Event) -> None:
         """Follows the order on a socket until it is done."""
         customer = request.form.customer_id
+        while not stop.is_set():
+            try:
+                async with self.open(customer, Role.CUSTOMER, m.JSON) as socket:
+                    await self._watch_on(socket, order_id, stop)
+                    return
+            except (WebSocketException, OSError) as error:
+                if not at_once(error):
+                    return
+
+    async def _watch_on(self, socket: ClientConnection, order_id: str, stop: asyncio.Event) -> None:
         codec = m.JSON
-        with contextlib.suppress(WebSocketException, OSError):
-            async with self.open(customer, Role.CUSTOMER, codec) as socket:
-                await send(socket, codec, m.Hello(system=PHONE_SYSTEM))
-                await send(socket, codec, m.Watch(orders=[order_id]))
-                while not stop.is_set():
-                    try:
-                        async with asyncio.timeout(1.0):
-                            raw = await socket.recv()
-                    except TimeoutError:
-                        continue
-                    frame = codec.decode_any(raw)
-                    self.counts[f"watched_{frame['type']}"] += 1
-                    if frame["type"] == "order" and frame["state"] in ("done", "completed"):
-                        return
+        await send(socket, codec, m.Hello(system=PHONE_SYSTEM))
+        await send(socket, codec, m.Watch(orders=[order_id]))
+        while not stop.is_set():
+            try:
+                async with asyncio.timeout(1.0):
+                    raw = await socket.recv()
+            except TimeoutError:
+                continue
+            frame = codec.decode_any(raw)
+            self.counts[f"watched_{frame['type']}"] += 1
+            if frame["type"] == "order" and frame["state"] in ("done", "completed"):
+                return
 
     def open(self, sub: str, role: Role, codec: m.Codec) -> connect:
         """A socket with a fresh token in its header."""
@@ -273,6 +285,7 @@ class RiderBot:
         self._seq = 0
         self._next_fix_ms = 0
         self._unacknowledged: deque[m.Fix] = deque(maxlen=UNSENT_MAX)
+        self._resend_ms: int | None = None  # when the disk may have room again
         self._actions = 0
         self._waiting: dict[str, Any] = {}  # action id -> frame not answered yet
         self._again: deque[str] = deque()  # action ids that the server could not take
@@ -288,9 +301,11 @@ class RiderBot:
             except (WebSocketException, OSError, TimeoutError) as error:
                 self._bots.counts["rider_reconnects"] += 1
                 log.info("rider_cut_off", rider_id=self._id, error=str(error))
-                await pause(stop, RETRY_S)
+                if not at_once(error):
+                    await pause(stop, RETRY_S)
 
     async def _session(self, socket: ClientConnection, stop: asyncio.Event) -> None:
+        self._resend_ms = None
         await send(socket, self._codec, m.Hello(system=System.WGS84))
         self._hear(self._codec.decode_any(await socket.recv()))
         await self._send_fixes(socket, list(self._unacknowledged))
@@ -302,6 +317,9 @@ class RiderBot:
                 await self._do(socket, action, now, stop)
             if now >= self._next_fix_ms:
                 await self._fix(socket, now)
+            if self._resend_ms is not None and now >= self._resend_ms:
+                self._resend_ms = None
+                await self._send_fixes(socket, list(self._unacknowledged))
             while self._again:
                 await send(socket, self._codec, self._waiting[self._again.popleft()])
             due = min(d for d in (self._mind.wake_at(), self._next_fix_ms) if d is not None)
@@ -437,6 +455,8 @@ class RiderBot:
             self._mind.route(now, [self._ahead(s) for s in frame["stops"]])
         elif kind == "result":
             self._answered(frame)
+        elif kind == "error" and frame["code"] == "not_stored":
+            self._resend_ms = now + RESEND_MS
         elif kind == "error":
             self._bots.counts["errors_heard"] += 1
             log.warning("server_error", rider_id=self._id, frame=frame)
@@ -504,6 +524,12 @@ def order_body(request: OrderRequest) -> dict[str, Any]:
         "load": list(request.form.load),
         "stops": stops,
     }
+
+
+def at_once(error: Exception) -> bool:
+    """Whether the server has sent this client to another process."""
+    closed = error.rcvd if isinstance(error, ConnectionClosed) else None
+    return closed is not None and closed.code in AT_ONCE
 
 
 async def send(socket: ClientConnection, codec: m.Codec, frame: object) -> None:

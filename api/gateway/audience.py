@@ -40,7 +40,7 @@ class Fan:
 
 
 class Audience:
-    """The open connections of this gateway, by what reaches them."""
+    """The open connections of a city, by what reaches them."""
 
     def __init__(self) -> None:
         self.everyone: set[Connection] = set()
@@ -48,6 +48,10 @@ class Audience:
         self._riders: dict[str, Connection] = {}
         self._watchers: dict[str, set[Connection]] = {}
         self._watched: dict[Connection, tuple[str, ...]] = {}
+
+    def join(self, connection: Connection) -> None:
+        """The connection was let in."""
+        self.everyone.add(connection)
 
     def rider(self, rider_id: str) -> Connection | None:
         """The rider's connection."""

@@ -8,23 +8,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
 
 import structlog
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
 from api import messages as m
-from api.auth import Role, Tokens
+from api.auth import Claims, Role, Tokens
 from api.cancelling import end_if_cancelled
+from api.capacity import overloaded
 from api.clock import now_ms
-from api.gateway.audience import Audience, View
-from api.gateway.city_map import CityMap
-from api.gateway.ingest import Ingest, Taken
-from api.gateway.marks import Watermarks
+from api.gateway import counters
+from api.gateway.audience import View
+from api.gateway.entrance import Entrance
+from api.gateway.ingest import Taken
 from api.gateway.outbox import Outbox
-from api.gateway.publish import Publisher
+from api.gateway.registry import Home
 from api.session import (
     Authenticate,
     Close,
@@ -41,11 +44,17 @@ from api.store import UNAVAILABLE, Outcome, Store
 from dispatch.commands import Claim
 from geo.errors import Conflict, NotFound, Unauthorised
 
+if TYPE_CHECKING:
+    from api.gateway.room import Room
+
 log = structlog.get_logger(__name__)
 
 HELLO_S = 10.0
 ACTIONS_MAX = 32
 CLOSE_S = 3.0
+# How long the store may take to say who a rider is, and to carry out an action.
+ADMIT_S = 2.0
+ACTION_S = 8.0
 
 # Only the newest of these is worth sending.
 _LATEST: dict[type[m.Told], str] = {m.Ack: "ack", m.Route: "route"}
@@ -57,11 +66,9 @@ class Parts:
 
     tokens: Tokens
     store: Store
-    marks: Watermarks
-    ingest: Ingest
-    audience: Audience
-    publisher: Publisher
-    city_map: CityMap
+    rooms: Mapping[str, Room]
+    everyone: set[Connection]
+    entrance: Entrance
 
 
 class Connection:
@@ -74,6 +81,9 @@ class Connection:
         self.rider_id: str | None = None
         self.route: m.Route | None = None
         self._socket, self._codec, self._parts = socket, codec, parts
+        self._room: Room | None = None
+        # The store has said that the rider is who his token says.
+        self._is_sure = True
         self._outbox = Outbox()
         self._close: Close | None = None
         self._mark = Watermark()
@@ -82,7 +92,7 @@ class Connection:
         self._closing: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ms = 0
-        self._deaf = False
+        self._deaf = self._left = False
         self.gone = asyncio.Event()
 
     @property
@@ -92,29 +102,48 @@ class Connection:
 
     async def serve(self) -> None:
         """Until the socket is closed, by whomever."""
-        audience = self._parts.audience
-        audience.everyone.add(self)
+        self._parts.everyone.add(self)
         hello = asyncio.get_running_loop().call_later(HELLO_S, self._no_hello)
         writer = asyncio.create_task(self._write())
         try:
             # Goes on reading while it closes: a peer with full buffers would never answer a close.
             async for frame in self._socket:
                 await self._outbox.room()
+                counters.FRAMES_IN.inc()
                 if not self._deaf:
                     await self._carry_out(self.session.receive(frame, now_ms()))
+                    self._count()
         except ConnectionClosed:
             pass
         finally:
             hello.cancel()
             if self._timer is not None:
                 self._timer.cancel()
-            audience.leave(self)
+            self._leave()
             tasks = [t for t in (writer, self._worker, self._closing) if t is not None]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            audience.leave(self)  # an action that ended late may have brought it in again
+            self._leave()  # an action that ended late may have brought it in again
             self.gone.set()
+
+    def _leave(self) -> None:
+        self._parts.everyone.discard(self)
+        room, claims = self._room, self.session.claims
+        if room is not None and claims is not None:
+            room.leave(self)
+            if not self._left:
+                counters.CONNECTIONS.labels(room.name, claims.role).dec()
+                self._left = True
+
+    def _count(self) -> None:
+        session = self.session
+        if session.repeated:
+            counters.FIXES_REPEATED.inc(session.repeated)
+            session.repeated = 0
+        if session.refused:
+            counters.FIXES_REFUSED.inc(session.refused)
+            session.refused = 0
 
     # --- to the client ------------------------------------------------------------------------
 
@@ -130,6 +159,7 @@ class Connection:
     def push(self, frame: bytes) -> None:
         """Queue an encoded event. A client who has too many waiting is closed and has to resume."""
         if self._closing is None and not self._outbox.event(frame):
+            counters.SLOW_CUT.inc()
             log.warning("client_too_slow", session=self.session.id, rider_id=self.rider_id)
             self.session.end(CloseCode.RESUME, "", now_ms())
             close = Close(CloseCode.RESUME, "resume: too many messages were waiting")
@@ -156,6 +186,14 @@ class Connection:
         """Take no more frames; whoever sent them was not told that they are stored."""
         self._deaf = True
 
+    async def idle(self) -> None:
+        """Until every action that was read has been carried out."""
+        if self._worker is not None:
+            await asyncio.wait(
+                [self._worker, asyncio.ensure_future(self._actions.join())],
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+
     def abort(self) -> None:
         """Drop the socket at once."""
         self._socket.transport.abort()
@@ -167,9 +205,9 @@ class Connection:
         self._carry_out_now(self.session.stored(now_ms()))
         self._tick_later()
 
-    def fixes_lost(self) -> None:
-        """The rider's watermark has failed."""
-        self._carry_out_now(self.session.not_stored())
+    def fixes_lost(self, seq: int) -> None:
+        """The rider's watermark has failed; `seq` is the first fix that was lost."""
+        self._carry_out_now(self.session.not_stored(seq))
 
     # --- the timer ----------------------------------------------------------------------------
 
@@ -200,15 +238,19 @@ class Connection:
                     self._carry_out_now([effect])
                 case StoreFixes(rows=rows, epoch=epoch):
                     assert self.rider_id is not None
-                    await self._parts.ingest.put(Taken(self.rider_id, self._mark, epoch, rows))
+                    assert self._room is not None
+                    await self._room.ingest.put(Taken(self.rider_id, self._mark, epoch, rows))
                 case Authenticate(token=token):
                     await self._authenticate(token)
                 case Run():
                     self._act(lambda run=effect: self._run(run), effect.action_id)  # type: ignore[misc]
                 case Watch(orders=orders):
-                    self._act(lambda ids=orders: self._parts.publisher.watch(self, ids))  # type: ignore[misc]
+                    assert self._room is not None
+                    watch = partial(self._room.publisher.watch, self, orders)
+                    self._act(watch)
                 case _:
-                    self._parts.city_map.watch(self)
+                    assert self._room is not None
+                    self._room.city_map.watch(self)
         self._tick_later()
 
     def _carry_out_now(self, effects: Iterable[Effect]) -> None:
@@ -225,24 +267,74 @@ class Connection:
         except Unauthorised as error:
             self._carry_out_now(self.session.refuse(str(error)))
             return
-        mark, rider = Watermark(), None
-        if claims.role is Role.RIDER:
-            try:
-                rider = await self._parts.store.rider(claims.sub)
-            except UNAVAILABLE as error:
-                end_if_cancelled()
-                log.warning("rider_unknown", rider_id=claims.sub, error=str(error))
-                self.end(CloseCode.INTERNAL_ERROR, "riders cannot be read now; connect again")
-                return
-            mark = await self._parts.marks.of(claims.sub)
-        self._carry_out_now(self.session.admit(claims, mark, now_ms(), rider))
-        if not self.session.is_open or rider is None:
+        room = self._parts.rooms.get(claims.city)
+        mark, home = Watermark(), None
+        if room is not None and claims.role is Role.RIDER:
+            home = await self._home(room, claims)
+            mark = await room.marks.of(claims.sub)
+        if room is not None and self._refused_for_room(room, claims):
+            return
+        self._carry_out_now(self.session.admit(claims, mark, now_ms(), home))
+        if not self.session.is_open or room is None:
+            return
+        self._room = room
+        room.audience.join(self)
+        counters.CONNECTIONS.labels(room.name, claims.role).inc()
+        if claims.role is not Role.RIDER:
+            room.publisher.tell_stale(self)
             return
         self._mark, self.rider_id = mark, claims.sub
-        before = self._parts.audience.seat_rider(claims.sub, self)
+        before = room.audience.seat_rider(claims.sub, self)
         if before is not None:
             before.end(CloseCode.SUPERSEDED, "this rider has connected again")
-        self._act(lambda: self._parts.publisher.greet(self, claims.sub))
+        self.greet()
+
+    async def _home(self, room: Room, claims: Claims) -> Home | None:
+        """Where he is registered. While the store is away his token is believed, for the time."""
+        try:
+            async with asyncio.timeout(ADMIT_S):
+                home = await room.registry.home(claims.sub)
+        except UNAVAILABLE as error:
+            end_if_cancelled()
+            log.warning("rider_on_trust", rider_id=claims.sub, error=type(error).__name__)
+            self._is_sure = False
+            return Home(claims.tenant, claims.city)
+        self._is_sure = True
+        return home
+
+    def _refused_for_room(self, room: Room, claims: Claims) -> bool:
+        """Tells him to come later, where others have to come first."""
+        parts = self._parts
+        busy = claims.role is Role.RIDER and room.busy(claims.sub)
+        what = parts.entrance.full_for(claims.role, busy, len(parts.everyone))
+        if what is None:
+            return False
+        counters.REFUSED.labels(what).inc()
+        self.end(CloseCode.TRY_AGAIN_LATER, str(overloaded(what)))
+        return True
+
+    def greet(self) -> None:
+        """Tell the rider his live offers and his route; later, where the store does not answer."""
+        self._act(self._greet)
+
+    async def _greet(self) -> None:
+        room, claims = self._room, self.session.claims
+        assert room is not None
+        assert claims is not None
+        try:
+            async with asyncio.timeout(ACTION_S):
+                if not self._is_sure:
+                    home = await room.registry.home(claims.sub)
+                    if home != (claims.tenant, claims.city):
+                        expected = "a rider whom this token's tenant and city registered"
+                        wrong = self.session.forbid("token.sub", claims.sub, expected)
+                        self._carry_out_now(wrong)
+                        return
+                    self._is_sure = True
+                await room.publisher.greet(self, claims.sub)
+        except UNAVAILABLE:
+            room.greet_later(self)
+            raise
 
     def _act(self, action: Callable[[], Awaitable[None]], action_id: str | None = None) -> None:
         if self._worker is None:
@@ -272,6 +364,8 @@ class Connection:
                 log.exception("action_broken", session=self.session.id)
                 self.end(CloseCode.INTERNAL_ERROR, "the server failed; connect again")
                 return
+            finally:
+                self._actions.task_done()
 
     def _unavailable(self) -> None:
         self.tell(
@@ -287,7 +381,8 @@ class Connection:
     async def _run(self, effect: Run) -> None:
         ok, code, message = False, "", ""
         try:
-            outcome = await self._outcome(effect)
+            async with asyncio.timeout(ACTION_S):
+                outcome = await self._outcome(effect)
             if outcome.refusal is None:
                 ok, code = True, "ok"
             else:
@@ -320,6 +415,7 @@ class Connection:
         with contextlib.suppress(ConnectionClosed):
             while (frame := await self._outbox.get()) is not None:
                 await self._socket.send(frame, text=self._codec.text)
+                counters.FRAMES_OUT.inc()
             if self._close is not None:
                 await self._shut(self._close)
 

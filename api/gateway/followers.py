@@ -15,6 +15,7 @@ from api.cancelling import end_if_cancelled
 from api.feed import follow
 from api.gateway.city_map import CityMap
 from api.gateway.publish import Publisher
+from api.metrics import Mode, degraded
 from api.pool import Pool
 from api.store import UNAVAILABLE, CityState, Store
 from dispatch.events import RiderEvent, WentOffShift
@@ -51,9 +52,8 @@ async def follow_events(
                     if isinstance(event, RiderEvent) and isinstance(event.fact, WentOffShift):
                         await _leave_pool(pool, event.rider_id)
                 position = batch[-1].position
-        except UNAVAILABLE as error:
+        except UNAVAILABLE:  # which the watch over the store tells
             end_if_cancelled()
-            log.warning("events_unreachable", city=city, position=position, error=str(error))
             await asyncio.sleep(RETRY_S)
 
 
@@ -68,27 +68,25 @@ async def _load(store: Store, city: str) -> CityState:
     while True:
         try:
             return await store.load_city(city)
-        except UNAVAILABLE as error:
+        except UNAVAILABLE:
             end_if_cancelled()
-            log.warning("city_not_loaded", city=city, error=str(error))
             await asyncio.sleep(RETRY_S)
 
 
-async def follow_frames(pool: Pool, publisher: Publisher) -> None:
+async def follow_frames(pool: Pool, city: str, publisher: Publisher) -> None:
     """Publish positions, until cancelled. After Redis was away, the pool says what was missed."""
-    down = False
     while True:
         try:
             after = await pool.last_frame_id()
             publisher.place(await pool.riders())
+            degraded(Mode.REDIS_AWAY, False, city)
+            publisher.stale("positions", False)
             async for _, frame in pool.frames(after):
                 publisher.take_frame(frame)
-                down = False
         except (RedisError, OSError) as error:
             end_if_cancelled()
-            if not down:
-                log.error("frames_unreachable", error=str(error) or type(error).__name__)
-            down = True
+            degraded(Mode.REDIS_AWAY, True, city, why=type(error).__name__)
+            publisher.stale("positions", True)
             await asyncio.sleep(RETRY_S)
 
 

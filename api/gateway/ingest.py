@@ -8,19 +8,17 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-import structlog
 from redis.exceptions import RedisError
 
 from api.cancelling import end_if_cancelled
-from api.clock import now_ms
+from api.clock import monotonic_s, now_ms
+from api.gateway import counters
 from api.messages import FixRow
 from api.pool import Pool
 from api.segments import Record, Ref, SegmentWriter
 from api.session import Watermark
-
-log = structlog.get_logger(__name__)
 
 FLUSH_S = 0.04
 # Rows that are taken and not yet on the disk: about 20 s of a gateway's full load.
@@ -38,6 +36,7 @@ class Taken:
     mark: Watermark
     epoch: int
     rows: list[FixRow]
+    taken_s: float = field(default_factory=monotonic_s)
 
 
 @dataclass(slots=True)
@@ -52,10 +51,11 @@ class Counts:
 
 
 class Ingest:
-    """Collects the rows of all connections; one record each FLUSH_S goes to the journal.
+    """Collects the rows of a city's connections; one record each FLUSH_S goes to the journal.
 
-    `settled(rider_id)` is called when a rider's watermark has risen, `lost(rider_id)` when it has
-    failed. Redis never holds up the journal: the pool has a task and a bounded queue of its own.
+    `settled(rider_id)` is called when a rider's watermark has risen, `lost(rider_id, seq)` when it
+    has failed: from `seq` on his fixes have to come again. Redis never holds up the journal: the
+    pool has a task and a bounded queue of its own, and `unprojected(rows)` is told what it missed.
     """
 
     def __init__(
@@ -63,20 +63,21 @@ class Ingest:
         writer: SegmentWriter,
         pool: Pool,
         settled: Callable[[str], None],
-        lost: Callable[[str], None],
+        lost: Callable[[str, int], None],
+        unprojected: Callable[[list[FixRow]], None],
         *,
         rows_max: int = ROWS_MAX,
     ) -> None:
         self.counts = Counts()
         self._writer, self._pool = writer, pool
-        self._settled, self._lost = settled, lost
+        self._settled, self._lost, self._unprojected = settled, lost, unprojected
         self._rows_max = rows_max
         self._batch: list[Taken] = []
         self._rows_waiting = 0
         self._some, self._room = asyncio.Event(), asyncio.Event()
         self._frames: deque[tuple[Ref, list[FixRow]]] = deque()
         self._frame = asyncio.Event()
-        self._pool_down = False
+        self._projecting = False
 
     async def put(self, taken: Taken) -> None:
         """Take rows for the next flush; waits while the disk is behind."""
@@ -117,16 +118,18 @@ class Ingest:
         while True:
             await self._frame.wait()
             self._frame.clear()
+            self._projecting = True
             while self._frames:
                 await self._project(*self._frames.popleft())
                 end_if_cancelled()
+            self._projecting = False
 
     async def drain(self, limit_s: float) -> None:
-        """Bring what is left into the pool, for `limit_s` seconds at most."""
+        """Wait until `project` has brought everything into the pool, `limit_s` seconds at most."""
         try:
             async with asyncio.timeout(limit_s):
-                while self._frames:
-                    await self._project(*self._frames.popleft())
+                while self._frames or self._projecting:
+                    await asyncio.sleep(FLUSH_S / 4)
         except TimeoutError:
             self.counts.frames_dropped += len(self._frames)
 
@@ -135,17 +138,22 @@ class Ingest:
         self._room.set()
         if done.cancelled() or done.exception() is not None:
             self.counts.rows_lost += len(rows)
+            counters.FIXES_LOST.inc(len(rows))
             for taken in batch:
                 if taken.mark.fail(taken.epoch):
-                    self._lost(taken.rider_id)
+                    self._lost(taken.rider_id, taken.rows[0].seq)
             return
         self.counts.rows_stored += len(rows)
+        counters.FIXES_STORED.inc(len(rows))
+        now_s = monotonic_s()
         for taken in batch:
+            counters.ACK_SECONDS.observe(now_s - taken.taken_s)
             if taken.mark.settle(taken.rows[-1].seq, taken.epoch):
                 self._settled(taken.rider_id)
         if len(self._frames) >= FRAMES_MAX:
-            self._frames.popleft()
+            self._unprojected(self._frames.popleft()[1])
             self.counts.frames_dropped += 1
+            counters.BATCHES_DROPPED.inc()
         self._frames.append((done.result(), rows))
         self._frame.set()
 
@@ -153,13 +161,10 @@ class Ingest:
         try:
             async with asyncio.timeout(POOL_LIMIT_S):
                 await self._pool.flush(rows, ref)
-        except (RedisError, OSError) as error:
+        except (RedisError, OSError):
             self.counts.frames_failed += 1
-            if not self._pool_down:
-                log.error("pool_unreachable", error=str(error) or type(error).__name__)
-            self._pool_down = True
+            counters.BATCHES_FAILED.inc()
+            self._unprojected(rows)
             return
         self.counts.frames_projected += 1
-        if self._pool_down:
-            log.info("pool_back", frames_failed=self.counts.frames_failed)
-        self._pool_down = False
+        counters.BATCHES_DONE.inc()

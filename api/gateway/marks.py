@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 
 import structlog
 from redis.exceptions import RedisError
 
+from api.cancelling import end_if_cancelled
 from api.pool import Pool
 from api.session import Watermark
 
 log = structlog.get_logger(__name__)
 
 MARKS_MAX = 200_000
+ASK_LIMIT_S = 1.0
 
 
 class Watermarks:
@@ -29,8 +32,10 @@ class Watermarks:
         sends again is stored again.
         """
         try:
-            live = await self._pool.get(rider_id)
+            async with asyncio.timeout(ASK_LIMIT_S):
+                live = await self._pool.get(rider_id)
         except (RedisError, OSError) as error:
+            end_if_cancelled()
             log.warning("watermark_unknown", rider_id=rider_id, error=str(error))
             live = None
         mark = self._marks.setdefault(rider_id, Watermark())

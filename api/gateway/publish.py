@@ -7,9 +7,12 @@ the same form; no client is waited for.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from api import messages as m
+from api.auth import Role
+from api.cancelling import end_if_cancelled
+from api.capacity import Budget
 from api.gateway.audience import Audience, Fan
 from api.gateway.city_map import CityMap
 from api.gateway.mirror import Mirror
@@ -21,12 +24,14 @@ from api.gateway.views import (
     rider_serving,
     route_view,
 )
-from api.pool import Frame, Live
-from api.store import Store
+from api.messages import FixRow
+from api.pool import Frame, FrameRow, Live
+from api.store import UNAVAILABLE, Store
 from dispatch import events as e
 from dispatch.model import Matching, Order, Rider
 from dispatch.transitions import evolve
 from geo.datum import System, from_wgs84
+from geo.errors import Overloaded
 
 if TYPE_CHECKING:
     from api.gateway.connection import Connection
@@ -35,9 +40,17 @@ if TYPE_CHECKING:
 class Publisher:
     """Turns what happens in the city into frames in outboxes."""
 
-    def __init__(self, store: Store, mirror: Mirror, audience: Audience, city_map: CityMap) -> None:
-        self._store, self._mirror = store, mirror
+    def __init__(
+        self,
+        store: Store,
+        mirror: Mirror,
+        audience: Audience,
+        city_map: CityMap,
+        reads: Budget,
+    ) -> None:
+        self._store, self._mirror, self._reads = store, mirror, reads
         self._audience, self._map = audience, city_map
+        self._stale: set[str] = set()
 
     # --- what happens -------------------------------------------------------------------------
 
@@ -80,7 +93,14 @@ class Publisher:
 
     def take_frame(self, frame: Frame) -> None:
         """Positions of riders, from any gateway."""
-        for row in frame.rows:
+        self._move(frame.rows)
+
+    def take_rows(self, rows: Iterable[FixRow]) -> None:
+        """Positions of this gateway's riders that Redis could not take."""
+        self._move(FrameRow(r.rider_id, r.seq, r.at_ms, r.lat, r.lon, r.heading_deg) for r in rows)
+
+    def _move(self, rows: Iterable[FrameRow]) -> None:
+        for row in rows:
             if not self._mirror.move(row.rider_id, row):
                 continue
             self._map.rider_changed(row.rider_id)
@@ -93,27 +113,58 @@ class Publisher:
             if live.in_pool:
                 self._mirror.move(live.rider_id, live)
 
+    def stale(self, what: Literal["orders", "positions"], on: bool) -> None:
+        """Say to who watches, once, that these do not come now, or come again."""
+        if on == (what in self._stale):
+            return
+        self._stale ^= {what}
+        for connection in list(self._audience.everyone):
+            claims = connection.session.claims
+            if claims is not None and claims.role is not Role.RIDER:
+                connection.tell(self._staleness())
+
+    def tell_stale(self, connection: Connection) -> None:
+        """The same to one who has just come, if there is anything to say."""
+        if self._stale:
+            connection.tell(self._staleness())
+
+    def _staleness(self) -> m.Stale:
+        return m.Stale(what=sorted(self._stale))
+
     # --- what a client asks -------------------------------------------------------------------
 
     async def greet(self, connection: Connection, rider_id: str) -> None:
-        """A rider's live offers and his route, from the store."""
-        self._tell_rider(connection, rider_id, await self._store.orders_of_rider(rider_id))
+        """A rider's live offers and his route, from the store.
+
+        In its place the mirror's, which the feed corrects, where too many read the store; and
+        where it does not answer, in which case it raises what the store raised.
+        """
+        connection.route = None
+        try:
+            async with self._reads.share():
+                orders = await self._store.orders_of_rider(rider_id)
+        except UNAVAILABLE as error:
+            end_if_cancelled()
+            self._tell_rider(connection, rider_id, self._mirror.orders_of(rider_id))
+            if not isinstance(error, Overloaded):
+                raise
+            return
+        self._tell_rider(connection, rider_id, orders)
 
     async def watch(self, connection: Connection, orders: tuple[str, ...]) -> None:
         """Let the connection follow these orders as far as it may see them; shows each now."""
         seen: list[Order] = []
         for i, order_id in enumerate(orders):
-            order = self._mirror.order(order_id) or await self._store.order(order_id)
+            order, code = self._mirror.order(order_id), "not_found"
+            if order is None:
+                try:
+                    async with self._reads.share():
+                        order = await self._store.order(order_id)
+                except UNAVAILABLE:
+                    end_if_cancelled()
+                    code = "unavailable"
             if order is None or not connection.session.may_see(order):
-                code = "not_found" if order is None else "forbidden"
-                expected = "an order that exists" if order is None else "an order of your own"
-                field = f"orders[{i}]"
-                message = f"{field}: {order_id!r} is not {expected}"
-                connection.tell(
-                    m.Error(
-                        code=code, field=field, value=order_id, expected=expected, message=message
-                    )
-                )
+                connection.tell(_not_shown(i, order_id, code if order is None else "forbidden"))
                 continue
             seen.append(order)
         self._audience.watch(connection, tuple(order.id for order in seen))
@@ -196,6 +247,19 @@ class Publisher:
         fan = Fan(view)
         for connection in connections:
             connection.push_latest(_position_key(order.id), fan.frame(connection.view))
+
+
+_EXPECTED = {
+    "not_found": "an order that exists",
+    "forbidden": "an order of your own",
+    "unavailable": "an order that can be read now: watch it again in some seconds",
+}
+
+
+def _not_shown(i: int, order_id: str, code: str) -> m.Error:
+    field, expected = f"orders[{i}]", _EXPECTED[code]
+    message = f"{field}: {order_id!r} is not {expected}"
+    return m.Error(code=code, field=field, value=order_id, expected=expected, message=message)
 
 
 def _position_key(order_id: str) -> str:

@@ -7,48 +7,45 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from http import HTTPStatus
-from urllib.parse import parse_qs, urlsplit
+from collections.abc import Callable, Collection, Coroutine
+from dataclasses import asdict
+from typing import Any
 
 import structlog
 from redis.asyncio import Redis
 from redis.asyncio import from_url as redis_from_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from websockets.asyncio.server import Server, ServerConnection, serve
-from websockets.exceptions import NegotiationError
-from websockets.http11 import Request, Response
+from websockets.asyncio.server import Server, serve
 from websockets.typing import Subprotocol
 
 from api.auth import Tokens
-from api.gateway.audience import Audience
-from api.gateway.city_map import CityMap
-from api.gateway.connection import Connection, Parts
-from api.gateway.followers import follow_events, follow_frames, tick_map
-from api.gateway.ingest import Ingest
-from api.gateway.marks import Watermarks
-from api.gateway.mirror import Mirror
-from api.gateway.publish import Publisher
-from api.messages import CODECS, FRAME_BYTES_MAX, JSON
-from api.pool import Pool
+from api.cancelling import end_if_cancelled
+from api.capacity import Budget
+from api.gateway.connection import Parts
+from api.gateway.door import STREAM_PATH, Door, select_subprotocol
+from api.gateway.entrance import Entrance
+from api.gateway.ingest import ROWS_MAX
+from api.gateway.room import Room
+from api.messages import CODECS, FRAME_BYTES_MAX
 from api.segments import SegmentWriter
-from api.session import CloseCode, Session
+from api.session import CloseCode
 from api.settings import Settings
 from api.store import Store
+from api.storewatch import watch_store
+
+__all__ = ["STREAM_PATH", "serve_gateway"]
 
 log = structlog.get_logger(__name__)
 
-STREAM_PATH = "/v1/stream"
-HEALTH_PATH = "/healthz"
-CONNECTIONS_MAX = 20_000
 OPEN_LIMIT_S = 10.0
 PING_S = 20.0
 CLOSE_LIMIT_S = 3.0
-# How long connections wait for the first look at the city.
+# How long connections wait for the first look at the cities.
 LOAD_LIMIT_S = 5.0
 REDIS_LIMIT_S = 2.0
+# On the way out: how long actions that were read may take, and positions on their way to Redis.
+ACTIONS_LIMIT_S = 3.0
 DRAIN_S = 2.0
 
 
@@ -61,45 +58,45 @@ async def serve_gateway(
     ready: Callable[[int], None] | None = None,
     writer: SegmentWriter | None = None,
 ) -> None:
-    """Serve the city's websocket stream until `stop` is set; `ready` is told the port.
+    """Serve the websocket stream of all cities of the settings until `stop` is set.
 
-    Fixes go to segments under `settings.data / "segments"`. On stop nothing more is read, what
-    was read is journaled and acknowledged, and every socket is closed with 1001.
+    Several processes may serve one port; `ready` is told it. Fixes go to segments under
+    `settings.data / "segments"`, a record a city. On stop `/readyz` is 503 and the door stays
+    open for `settings.lead_s`; then nothing more is read, what was read is carried out, journaled
+    and acknowledged, and every socket is closed with 1012: its client goes to another process.
     """
     writer = writer or SegmentWriter(settings.data / "segments", f"g{uuid.uuid4().hex[:12]}")
     # One client for what must not wait and one for the blocking reads.
-    redis = _redis(redis_url)
-    following = _redis(redis_url)
-    city = settings.city
-    pool = Pool(redis, city.name)
-    audience, mirror = Audience(), Mirror()
-    city_map = CityMap(city, mirror, audience)
-    publisher = Publisher(store, mirror, audience, city_map)
-    ingest = Ingest(writer, pool, _settled(audience), _lost(audience))
-    marks = Watermarks(pool)
-    parts = Parts(Tokens(settings.secret), store, marks, ingest, audience, publisher, city_map)
-    door = _Door(city.name, parts)
-    loaded = asyncio.Event()
+    redis, following = _redis(redis_url), _redis(redis_url)
+    limits = settings.limits
+    reads = Budget("reads", limits.reads_at_once, limits.reads_waiting)
+    rows_max = ROWS_MAX // len(settings.cities)
+    rooms = {
+        area.name: Room(area, store, redis, following, writer, reads, rows_max)
+        for area in settings.cities
+    }
+    entrance = Entrance(limits)
+    parts = Parts(Tokens(settings.secret), store, rooms, set(), entrance)
+    door = Door(parts, settings.metrics_for)
+
+    def store_is(there: bool) -> None:
+        for room in rooms.values():
+            room.store_is(there)
+
+    works = [writer.run(), entrance.load.run(), watch_store(store, stop, store_is)]
+    for room in rooms.values():
+        works += room.works(stop)
     try:
         async with asyncio.TaskGroup() as tasks:
-            background = [
-                tasks.create_task(work)
-                for work in (
-                    writer.run(),
-                    ingest.run(),
-                    ingest.project(),
-                    follow_events(store, following, pool, city.name, publisher, loaded, stop),
-                    follow_frames(Pool(following, city.name), publisher),
-                    tick_map(city_map),
-                )
-            ]
-            await _first(loaded, stop)
+            background = [tasks.create_task(work) for work in works]
+            await _first(rooms.values(), stop)
             async with serve(
                 door.handle,
                 settings.host,
                 settings.stream_port,
+                reuse_port=True,
                 subprotocols=[Subprotocol(name) for name in CODECS],
-                select_subprotocol=_select_subprotocol,
+                select_subprotocol=select_subprotocol,
                 process_request=door.check,
                 compression=None,
                 max_size=FRAME_BYTES_MAX,
@@ -110,89 +107,64 @@ async def serve_gateway(
                 server_header="hexrun",
             ) as server:
                 port = server.sockets[0].getsockname()[1]
-                log.info("gateway_listens", host=settings.host, port=port, city=city.name)
+                log.info("gateway_listens", host=settings.host, port=port, cities=list(rooms))
                 if ready is not None:
                     ready(port)
                 await stop.wait()
-                await _leave(server, audience, ingest)
+                entrance.leaving = True
+                await asyncio.sleep(settings.lead_s)
+                await _leave(server, parts)
             for task in background:
                 task.cancel()
-        await ingest.drain(DRAIN_S)
     finally:
         await writer.close()
         await redis.aclose()
         await following.aclose()
-    log.info("gateway_stopped", **asdict(ingest.counts))
+    for room in rooms.values():
+        log.info("gateway_stopped", city=room.name, **asdict(room.ingest.counts))
 
 
-@dataclass(slots=True)
-class _Door:
-    """Lets clients in."""
-
-    city: str
-    parts: Parts
-
-    async def handle(self, socket: ServerConnection) -> None:
-        codec = CODECS[socket.subprotocol] if socket.subprotocol else JSON
-        token = _token_of(socket.request)
-        session = Session(uuid.uuid4().hex, self.city, codec, token)
-        await Connection(socket, session, codec, self.parts).serve()
-
-    def check(self, socket: ServerConnection, request: Request) -> Response | None:
-        """Answer plain HTTP; None lets the upgrade go on."""
-        path = urlsplit(request.path).path
-        if path == HEALTH_PATH:
-            return socket.respond(HTTPStatus.OK, "ok\n")
-        if path != STREAM_PATH:
-            return socket.respond(HTTPStatus.NOT_FOUND, f"the stream is at {STREAM_PATH}\n")
-        if len(self.parts.audience.everyone) >= CONNECTIONS_MAX:
-            return socket.respond(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections\n")
-        return None
-
-
-async def _leave(server: Server, audience: Audience, ingest: Ingest) -> None:
-    """Read nothing more, journal and acknowledge what was read, then close every socket."""
+async def _leave(server: Server, parts: Parts) -> None:
+    """Read nothing more, settle what was read, then send every client to another process."""
+    parts.entrance.shut = True
     server.close(close_connections=False)
-    connections = list(audience.everyone)
+    connections = list(parts.everyone)
     for connection in connections:
         connection.deafen()
-    await ingest.finish()
+    await _within(ACTIONS_LIMIT_S, [connection.idle() for connection in connections])
+    ingests = [room.ingest for room in parts.rooms.values()]
+    await asyncio.gather(*(ingest.finish() for ingest in ingests))
+    # Before the clients go: the next process learns from the pool how far each rider is.
+    await asyncio.gather(*(ingest.drain(DRAIN_S) for ingest in ingests))
     for connection in connections:
-        connection.end(CloseCode.GOING_AWAY, "the server is going away")
-    if not connections:
-        return
-    gone = [asyncio.ensure_future(connection.gone.wait()) for connection in connections]
-    _, left = await asyncio.wait(gone, timeout=CLOSE_LIMIT_S)
+        connection.end(CloseCode.SERVICE_RESTART, "the server restarts; connect again at once")
+    await _within(CLOSE_LIMIT_S, [connection.gone.wait() for connection in connections])
     for connection in connections:
         connection.abort()
-    for waiting in left:
-        waiting.cancel()
 
 
-async def _first(loaded: asyncio.Event, stop: asyncio.Event) -> None:
-    """Until one of them is set, LOAD_LIMIT_S at most: fixes are taken without orders too."""
-    waiting = [asyncio.ensure_future(event.wait()) for event in (loaded, stop)]
-    await asyncio.wait(waiting, timeout=LOAD_LIMIT_S, return_when=asyncio.FIRST_COMPLETED)
-    for task in waiting:
+async def _within(limit_s: float, works: Collection[Coroutine[Any, Any, Any]]) -> None:
+    """Until all are done, `limit_s` seconds at most."""
+    if not works:
+        return
+    tasks = [asyncio.create_task(work) for work in works]
+    _, late = await asyncio.wait(tasks, timeout=limit_s)
+    for task in late:
         task.cancel()
 
 
-def _settled(audience: Audience) -> Callable[[str], None]:
-    def settled(rider_id: str) -> None:
-        connection = audience.rider(rider_id)
-        if connection is not None:
-            connection.fixes_stored()
-
-    return settled
-
-
-def _lost(audience: Audience) -> Callable[[str], None]:
-    def lost(rider_id: str) -> None:
-        connection = audience.rider(rider_id)
-        if connection is not None:
-            connection.fixes_lost()
-
-    return lost
+async def _first(rooms: Collection[Room], stop: asyncio.Event) -> None:
+    """Until all cities are loaded, LOAD_LIMIT_S at most: fixes are taken without orders too."""
+    waiting = asyncio.gather(*(room.loaded.wait() for room in rooms))
+    stopped = asyncio.create_task(stop.wait())
+    stopped.add_done_callback(lambda done: waiting.cancel())
+    try:
+        async with asyncio.timeout(LOAD_LIMIT_S):
+            await waiting
+    except (TimeoutError, asyncio.CancelledError):
+        end_if_cancelled()
+    finally:
+        stopped.cancel()
 
 
 def _redis(url: str) -> Redis:
@@ -204,26 +176,3 @@ def _redis(url: str) -> Redis:
         socket_connect_timeout=REDIS_LIMIT_S,
         retry=Retry(NoBackoff(), 1),
     )
-
-
-def _token_of(request: Request | None) -> str | None:
-    """The token of the header or else of the query; hello may bring another."""
-    if request is None:
-        return None
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and token.strip():
-        return token.strip()
-    given = parse_qs(urlsplit(request.path).query).get("token")
-    return given[0] if given else None
-
-
-def _select_subprotocol(
-    socket: ServerConnection, offered: Sequence[Subprotocol]
-) -> Subprotocol | None:
-    """The first that we speak; it is echoed. None, which means JSON, where none was offered."""
-    for name in offered:
-        if name in CODECS:
-            return name
-    if offered:
-        raise NegotiationError("offer one of " + ", ".join(CODECS) + ", or none")
-    return None

@@ -10,7 +10,8 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from redis.asyncio import Redis
 
 from api.auth import Claims, Role, Tokens
-from api.settings import Settings
+from api.http.valve import Capacity
+from api.settings import CityArea, Settings
 from api.store import Store
 from dispatch.model import Order, Party
 from geo.datum import System
@@ -32,7 +33,13 @@ def parts_of(request: Request) -> Parts:
     return parts
 
 
+def capacity_of(request: Request) -> Capacity:
+    capacity: Capacity = request.app.state.capacity
+    return capacity
+
+
 WithParts = Annotated[Parts, Depends(parts_of)]
+WithCapacity = Annotated[Capacity, Depends(capacity_of)]
 
 _bearer = HTTPBearer(auto_error=False, description="a token of this system, HS256")
 
@@ -44,10 +51,17 @@ def claims_of(
     if given is None:
         raise Unauthorised("token is missing: send `Authorization: Bearer <token>`")
     claims = parts.tokens.verify(given.credentials)
-    served = parts.settings.city.name
-    if claims.city != served:
-        raise Forbidden(f"the token is for the city {claims.city!r}, this server has {served!r}")
+    area_of(parts, claims)
     return claims
+
+
+def area_of(parts: Parts, claims: Claims) -> CityArea:
+    """The caller's city. Raises Forbidden when it is not one of those served here."""
+    area = parts.settings.area(claims.city)
+    if area is None:
+        served = ", ".join(repr(city.name) for city in parts.settings.cities)
+        raise Forbidden(f"the token is for the city {claims.city!r}, this server has {served}")
+    return area
 
 
 Caller = Annotated[Claims, Depends(claims_of)]

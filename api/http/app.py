@@ -11,6 +11,9 @@ from api.auth import Tokens
 from api.http import city, console, errors, events, hall, health, orders, riders
 from api.http.access import Parts
 from api.http.limits import BodyLimit
+from api.http.meter import Meter
+from api.http.meter import router as metrics
+from api.http.valve import Capacity, Valve
 from api.settings import Settings
 from api.store import Store
 
@@ -24,9 +27,14 @@ def make_app(
     app.state.parts = Parts(
         store=store, settings=settings, redis=redis, tokens=Tokens(settings.secret)
     )
+    app.state.capacity = Capacity(settings.limits)
+    # The last one added is the first to see a request.
     app.add_middleware(BodyLimit)
+    app.add_middleware(Valve, capacity=app.state.capacity)
+    app.add_middleware(Meter)
     errors.install(app)
     for part in (orders, hall, riders, events, city, health):
         app.include_router(part.router)
+    app.include_router(metrics)
     console.install(app, console_folder)
     return app

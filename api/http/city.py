@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path
 
 from api.auth import Role
 from api.clock import now_ms
-from api.http.access import Caller, WithParts, only
+from api.http.access import Caller, WithCapacity, WithParts, only
 from api.http.answers import StatusAnswer
 from api.http.errors import RESPONSES
 from api.http.forms import ID
@@ -21,16 +21,17 @@ DAY_MS = 86_400_000
 
 @router.get("/{city}/status")
 async def status(
-    city: Annotated[str, Path(pattern=ID)], caller: Caller, parts: WithParts
+    city: Annotated[str, Path(pattern=ID)], caller: Caller, parts: WithParts, capacity: WithCapacity
 ) -> StatusAnswer:
     """The tenant's orders by state and riders on shift, and how far the city's feed is."""
     only(caller, Role.OPERATOR)
     if city != caller.city:
         raise Forbidden(f"the token is for the city {caller.city!r}, not {city!r}")
     store = parts.store
-    return StatusAnswer(
-        city=city,
-        orders=await store.counts(city, now_ms() - DAY_MS, tenant=caller.tenant),
-        riders_on_shift=await store.count_riders_on_shift(city, tenant=caller.tenant),
-        position=await store.last_position(city),
-    )
+    async with capacity.reads.share():
+        return StatusAnswer(
+            city=city,
+            orders=await store.counts(city, now_ms() - DAY_MS, tenant=caller.tenant),
+            riders_on_shift=await store.count_riders_on_shift(city, tenant=caller.tenant),
+            position=await store.last_position(city),
+        )

@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from prometheus_client import Counter
 from starlette.exceptions import HTTPException
 
 from api.store import UNAVAILABLE
@@ -21,9 +22,12 @@ from geo.errors import (
     IllegalMove,
     InvalidValue,
     NotFound,
+    Overloaded,
     Unauthorised,
     Unavailable,
 )
+
+_UNAVAILABLE = Counter("hexrun_http_unavailable_total", "answers of 503 by reason", ["reason"])
 
 VALUE_CHARS_MAX = 200
 
@@ -66,7 +70,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
         (409, "refused as things stand; `code` says why"),
         (415, "the body is not announced as application/json"),
         (422, "a value that cannot be right; `field` names it"),
-        (503, "a server that is needed does not answer; ask again"),
+        (503, "a server that is needed does not answer, or there is no room; ask again"),
     )
 }
 
@@ -97,6 +101,12 @@ def refusal_response(refusal: Refusal) -> JSONResponse:
     return error_response(409, refusal.code, refusal.message)
 
 
+def overloaded_response(error: Overloaded) -> JSONResponse:
+    """503: there is no room for it now; nothing was done."""
+    _UNAVAILABLE.labels(error.what).inc()
+    return error_response(503, code_of(error), str(error))
+
+
 def code_of(error: HexrunError) -> str:
     """`InvalidValue` -> `invalid_value`."""
     return re.sub(r"(?<!^)(?=[A-Z])", "_", type(error).__name__).lower()
@@ -115,9 +125,13 @@ def install(app: FastAPI) -> None:
 
 async def _hexrun_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HexrunError)
+    if isinstance(error, Overloaded):
+        return overloaded_response(error)
     status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
     if status == 500:
         return await _bug(request, error)
+    if status == 503:
+        _UNAVAILABLE.labels("store").inc()
     return error_response(
         status,
         code_of(error),
@@ -180,6 +194,7 @@ async def _http_exception(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _unavailable(request: Request, error: Exception) -> JSONResponse:
+    _UNAVAILABLE.labels("store").inc()
     return error_response(503, "unavailable", f"a server that is needed does not answer: {error}")
 
 

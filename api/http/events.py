@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from api.auth import Role
-from api.http.access import AnswerSystem, Caller, WithParts, only
+from api.http.access import AnswerSystem, Caller, WithCapacity, WithParts, only
 from api.http.answers import EventsAnswer, view_event
 from api.http.errors import RESPONSES
 from geo.datum import System
@@ -23,13 +23,15 @@ POSITION_MAX = 2**63 - 1
 async def events(
     caller: Caller,
     parts: WithParts,
+    capacity: WithCapacity,
     after: Annotated[int, Query(ge=0, le=POSITION_MAX)] = 0,
     limit: Annotated[int, Query(ge=1, le=LIMIT_MAX)] = LIMIT,
     coordinate_system: AnswerSystem = System.GCJ02,
 ) -> EventsAnswer:
     """The caller's tenant's events after the position `after`, in order, none ever skipped."""
     only(caller, Role.OPERATOR, Role.INTEGRATOR)
-    found = await parts.store.events_after(after, caller.city, limit + 1, tenant=caller.tenant)
+    async with capacity.reads.share():
+        found = await parts.store.events_after(after, caller.city, limit + 1, tenant=caller.tenant)
     page = found[:limit]
     return EventsAnswer(
         events=[view_event(entry, coordinate_system) for entry in page],

@@ -9,7 +9,8 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 from redis.exceptions import RedisError
 
-from api.http.access import WithParts
+from api.exposition import degraded_now
+from api.http.access import WithCapacity, WithParts
 from api.store import UNAVAILABLE
 
 router = APIRouter(tags=["health"])
@@ -25,11 +26,17 @@ async def livez() -> dict[str, str]:
 
 
 @router.get("/readyz")
-async def readyz(parts: WithParts) -> JSONResponse:
-    """200 when PostgreSQL and Redis answer, else 503; either is named."""
+async def readyz(parts: WithParts, capacity: WithCapacity) -> JSONResponse:
+    """200 when PostgreSQL and Redis answer and the process stays, else 503; each is named."""
     postgres, redis = await asyncio.gather(_asked(parts.store.ping()), _asked(parts.redis.ping()))
-    ready = postgres == redis == "ok"
-    return JSONResponse({"postgres": postgres, "redis": redis}, 200 if ready else 503)
+    ready = postgres == redis == "ok" and not capacity.leaving
+    body = {
+        "postgres": postgres,
+        "redis": redis,
+        "leaving": capacity.leaving,
+        "degraded": degraded_now(),
+    }
+    return JSONResponse(body, 200 if ready else 503, {} if ready else {"Retry-After": "1"})
 
 
 async def _asked(question: Awaitable[object]) -> str:

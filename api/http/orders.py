@@ -14,7 +14,9 @@ from api.clock import now_ms
 from api.http.access import (
     AnswerSystem,
     Caller,
+    WithCapacity,
     WithParts,
+    area_of,
     client_of,
     only,
     party_of,
@@ -44,7 +46,7 @@ async def quote(form: QuoteForm, caller: Caller, parts: WithParts) -> QuoteAnswe
     """What it would cost, line by line, and when it would be done."""
     only(caller, *_BUYERS)
     at_ms = now_ms()
-    asked = read_form(form, caller, parts.settings.city, at_ms)
+    asked = read_form(form, caller, area_of(parts, caller), at_ms)
     offer = job_type(form.job_type).quote(asked, at_ms)
     token = sign_price(parts.tokens, caller, form.job_type, asked, offer)
     # The token counts whole seconds.
@@ -57,6 +59,7 @@ async def place(
     form: NewOrderForm,
     caller: Caller,
     parts: WithParts,
+    capacity: WithCapacity,
     response: Response,
     idempotency_key: Annotated[
         str,
@@ -79,7 +82,11 @@ async def place(
         body_hash=hashlib.sha256(form.model_dump_json().encode()).hexdigest(),
     )
     # Before any check that depends on the time: a retry must not fail where the first did not.
-    created = await parts.store.replay(key) or await _create(form, caller, parts, key)
+    async with capacity.orders.share():
+        created = await parts.store.replay(key)
+        if created is None:
+            await capacity.check_crowd(parts.store, caller.city, caller.tenant)
+            created = await _create(form, caller, parts, key)
     if created.replayed:
         response.headers["Idempotent-Replay"] = "true"
     return view_order(created.order, coordinate_system)
@@ -89,7 +96,7 @@ async def _create(
     form: NewOrderForm, caller: Caller, parts: WithParts, key: IdempotencyKey
 ) -> Created:
     at_ms = now_ms()
-    asked = read_form(form, caller, parts.settings.city, at_ms)
+    asked = read_form(form, caller, area_of(parts, caller), at_ms)
     job = job_type(form.job_type)
     price = job.quote(asked, at_ms)
     if form.price_token is not None:
@@ -114,10 +121,12 @@ async def look(
     order_id: OrderId,
     caller: Caller,
     parts: WithParts,
+    capacity: WithCapacity,
     coordinate_system: AnswerSystem = System.GCJ02,
 ) -> OrderAnswer:
     """The order as it stands, with the states of its stops and its live attempt."""
-    order = await parts.store.order(order_id)
+    async with capacity.reads.share():
+        order = await parts.store.order(order_id)
     if order is None:
         raise NotFound(f"no order {order_id!r}")
     reach_order(caller, order)

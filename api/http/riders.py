@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Response
 
 from api.auth import Claims, Role
 from api.clock import now_ms
-from api.http.access import AnswerSystem, Caller, WithParts, reach_rider
+from api.http.access import AnswerSystem, Caller, WithParts, area_of, reach_rider
 from api.http.answers import RiderAnswer, view_rider
 from api.http.errors import RESPONSES, refusal_response
 from api.http.forms import ID, RiderForm, ShiftForm
@@ -85,7 +85,7 @@ async def shift(
 ) -> RiderAnswer | Response:
     """Start or end his shift. 409 with the reason when that is not possible now."""
     await _reached(parts.store, caller, rider_id)
-    command = _command(form, parts.settings.city, now_ms())
+    command = _command(form, area_of(parts, caller), now_ms())
     outcome = await parts.store.run_rider(rider_id, command)
     if outcome.refusal is not None:
         return refusal_response(outcome.refusal)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import Callable, Iterator
 
 import uvicorn
 from redis.asyncio import Redis
 
 from api.http.app import make_app
+from api.http.valve import Capacity
 from api.settings import Settings
 from api.store import Store, migrate
+from api.storewatch import watch_store
 from geo.errors import StartupError
 
 GRACE_S = 10
-CONNECTIONS_MAX = 2_000
 ANSWER_LIMIT_S = 2.0
 POLL_S = 0.02
 
@@ -33,8 +35,9 @@ async def serve_http(
 ) -> None:
     """Bring the database up to date and serve on `settings.host`:`http_port` until `stop` is set.
 
-    `ready` is called with the port once it listens. After `stop`, requests that are under way
-    have 10 s to end.
+    Several processes may serve one port. `ready` is called with the port once it listens. After
+    `stop`, `/readyz` is 503 and the door stays open for `settings.lead_s`; then requests that are
+    under way have 10 s to end.
 
     Raises:
         StartupError: the port cannot be had.
@@ -43,41 +46,59 @@ async def serve_http(
     await migrate(settings.postgres_url)
     store = await Store.open(settings.postgres_url)
     redis = Redis.from_url(settings.redis_url, socket_timeout=ANSWER_LIMIT_S)
+    try:
+        listening = _listen(settings.host, settings.http_port)
+    except OSError as error:
+        await redis.aclose()
+        await store.close()
+        where = f"{settings.host}:{settings.http_port}"
+        raise StartupError(f"cannot listen on {where}: {error.strerror}; is it in use?") from None
+    app = make_app(store, settings, redis)
+    capacity: Capacity = app.state.capacity
     server = _Server(
         uvicorn.Config(
-            make_app(store, settings, redis),
-            host=settings.host,
-            port=settings.http_port,
+            app,
             lifespan="off",
             ws="none",
             access_log=False,
             log_config=None,
             server_header=False,
-            limit_concurrency=CONNECTIONS_MAX,
             timeout_graceful_shutdown=GRACE_S,
         )
     )
-    serving = asyncio.create_task(_serve(server, settings), name="http")
+    serving = asyncio.create_task(server.serve(sockets=[listening]), name="http")
     stopped = asyncio.create_task(stop.wait())
+    beside = [asyncio.create_task(work) for work in (capacity.load.run(), watch_store(store, stop))]
     try:
         while not server.started and not serving.done() and not stop.is_set():
             await asyncio.wait({serving, stopped}, timeout=POLL_S)
         if server.started and ready is not None:
-            ready(server.servers[0].sockets[0].getsockname()[1])
+            ready(listening.getsockname()[1])
         await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        capacity.leaving = True
+        await asyncio.wait({serving}, timeout=settings.lead_s)
     finally:
         stopped.cancel()
         server.should_exit = True
         try:
             await serving
         finally:
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
+            listening.close()
             await redis.aclose()
             await store.close()
 
 
-async def _serve(server: uvicorn.Server, settings: Settings) -> None:
+def _listen(host: str, port: int) -> socket.socket:
+    """A socket whose port another process of this user may serve as well."""
+    listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
-        await server.serve()
-    except SystemExit:
-        where = f"{settings.host}:{settings.http_port}"
-        raise StartupError(f"cannot listen on {where}: is it in use?") from None
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listening.bind((host, port))
+    except BaseException:
+        listening.close()
+        raise
+    return listening

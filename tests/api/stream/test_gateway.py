@@ -19,7 +19,6 @@ from api.auth import Tokens
 from api.clock import now_ms
 from api.segments import SegmentFile, SegmentWriter, iterate
 from geo.datum import System, from_wgs84
-from geo.errors import Unavailable
 
 LAT, LON = 31.2304, 121.4737
 
@@ -101,16 +100,6 @@ async def test_another_tenant_s_token_does_not_become_the_rider(live):
     await rider.say("heartbeat")  # he has not been superseded
     assert (await rider.hear("ack"))["seq"] == -1
     assert stored(live) == []
-
-
-async def test_a_rider_who_cannot_be_read_connects_again(live, monkeypatch):
-    async def away(rider_id: str) -> None:
-        raise Unavailable("PostgreSQL: away")
-
-    monkeypatch.setattr(live.store, "rider", away)
-    client = await live.connect()
-    await client.say("hello", token=live.tokens.mint(sub="r1", role="rider", city="sh"))
-    assert await client.closed() == (1011, "riders cannot be read now; connect again")
 
 
 async def test_a_socket_ends_with_its_token_and_a_fresh_one_resumes(live):
@@ -268,7 +257,7 @@ async def test_a_full_disk_is_told_and_what_was_lost_may_come_again(world, tmp_p
     assert stored(world) == [("r1", 0), ("r1", 1)]
 
 
-async def test_stop_journals_acknowledges_and_closes_1001(live):
+async def test_stop_journals_acknowledges_and_sends_clients_elsewhere(live):
     client = await live.enter("rider", "r1")
     await client.say("fixes", fixes=[fix(0)])
     await client.hear("ack")
@@ -276,7 +265,7 @@ async def test_stop_journals_acknowledges_and_closes_1001(live):
     pong = await client.socket.ping()
     await pong  # the gateway has read what came before the ping
     live.stop.set()
-    assert (await client.closed())[0] == 1001
+    assert (await client.closed())[0] == 1012
     assert [m["seq"] for m in client.heard if m["type"] == "ack"][-1] == 1
     assert stored(live) == [("r1", 0), ("r1", 1)]
 
@@ -299,7 +288,7 @@ async def test_the_process_serves_until_sigterm(world):
             "HEXRUN_STREAM_PORT": str(world.port),
         },
     )
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             with contextlib.suppress(OSError):
                 await world.connect()
@@ -309,7 +298,7 @@ async def test_the_process_serves_until_sigterm(world):
     await client.say("fixes", fixes=[fix(0)])
     assert (await client.hear("ack"))["seq"] == 0
     process.send_signal(signal.SIGTERM)
-    assert (await client.closed())[0] == 1001
+    assert (await client.closed())[0] == 1012
     assert await asyncio.wait_for(process.wait(), 10) == 0
     assert stored(world) == [("r1", 0)]
 
@@ -477,5 +466,9 @@ async def test_plain_http_is_answered(live):
         writer.close()
         return answer
 
-    assert (await ask("/healthz")).startswith(b"HTTP/1.1 200")
+    assert (await ask("/livez")).startswith(b"HTTP/1.1 200")
+    ready = await ask("/readyz")
+    assert ready.startswith(b"HTTP/1.1 200")
+    assert b'"cities": {"sh": true}' in ready
+    assert b"hexrun_stream_connections" in await ask("/metrics")
     assert b"/v1/stream" in await ask("/elsewhere")

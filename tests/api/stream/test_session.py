@@ -36,7 +36,7 @@ ME = Rider(id="me", city="sh")
 
 def session_of(role: str | None = "rider", codec: m.Codec = m.JSON, mark: Watermark | None = None):
     """An open session of this role; a new one for None."""
-    session = Session("s", "sh", codec)
+    session = Session("s", ("sh",), codec)
     if role is not None:
         session.receive(encoded(codec, {"type": "hello", "token": "t"}), NOW)
         session.admit(claims_of(role), mark or Watermark(), NOW, ME)
@@ -160,13 +160,13 @@ def test_too_large_closes_1009():
 
 
 def test_hello_asks_for_its_own_token_before_the_one_of_the_upgrade():
-    assert say(Session("s", "sh", m.JSON, "up"), "hello") == [Authenticate("up")]
-    assert say(Session("s", "sh", m.JSON, "up"), "hello", token="own") == [Authenticate("own")]
+    assert say(Session("s", ("sh",), m.JSON, "up"), "hello") == [Authenticate("up")]
+    assert say(Session("s", ("sh",), m.JSON, "up"), "hello", token="own") == [Authenticate("own")]
 
 
 def test_without_token_or_hello_first_the_session_closes_4401():
     for frame in ({"type": "hello"}, {"type": "heartbeat"}, {"type": "fixes"}, {"kind": 1}):
-        (close,) = Session("s", "sh", m.JSON).receive(json.dumps(frame), NOW)
+        (close,) = Session("s", ("sh",), m.JSON).receive(json.dumps(frame), NOW)
         assert close.code == 4401
 
 
@@ -348,11 +348,13 @@ def test_what_could_not_be_stored_may_come_again():
     (first,) = say(session, "fixes", fixes=[fix(0)])
     (second,) = say(session, "fixes", fixes=[fix(1)])
     assert mark.fail(first.epoch)
-    error = error_of(session.not_stored())
+    error = error_of(session.not_stored(0))
     assert (error.code, error.field) == ("not_stored", "fixes")
     # The second was on its way behind the first: its success is no acknowledgement of both.
     assert not mark.settle(1, second.epoch)
     assert not mark.fail(second.epoch)
+    # Nor is a third one taken, which would be acknowledged together with both.
+    assert error_of(say(session, "fixes", fixes=[fix(2)])).code == "not_stored"
     (again,) = say(session, "fixes", fixes=[fix(0), fix(1)])
     assert [row.seq for row in again.rows] == [0, 1]
     assert mark.settle(1, again.epoch)

@@ -14,7 +14,6 @@ from websockets.exceptions import ConnectionClosed
 
 from api import messages as m
 from api.gateway import connection as module
-from api.gateway.audience import Audience
 from api.gateway.connection import Connection, Parts
 from api.gateway.outbox import EVENTS_MAX
 from api.session import Session
@@ -26,11 +25,11 @@ BIG = b"[%s]" % (b"1," * 100_000 + b"1")
 async def ends() -> AsyncIterator[tuple[Connection, ClientConnection]]:
     """A connection of the gateway and its client."""
     nothing = cast(Any, None)
-    parts = Parts(nothing, nothing, nothing, nothing, Audience(), nothing, nothing)
+    parts = Parts(nothing, nothing, {}, set(), nothing)
     made: asyncio.Future[Connection] = asyncio.get_running_loop().create_future()
 
     async def handle(socket: ServerConnection) -> None:
-        made.set_result(Connection(socket, Session("s", "sh", m.JSON), m.JSON, parts))
+        made.set_result(Connection(socket, Session("s", ("sh",), m.JSON), m.JSON, parts))
         await made.result().serve()
 
     async with serve(handle, "127.0.0.1", 0, compression=None) as server:
@@ -87,10 +86,10 @@ async def test_latest_values_never_overflow(ends):
 async def test_no_hello_in_time_closes_4401(monkeypatch):
     monkeypatch.setattr(module, "HELLO_S", 0.1)
     nothing = cast(Any, None)
-    parts = Parts(nothing, nothing, nothing, nothing, Audience(), nothing, nothing)
+    parts = Parts(nothing, nothing, {}, set(), nothing)
 
     async def handle(socket: ServerConnection) -> None:
-        await Connection(socket, Session("s", "sh", m.JSON), m.JSON, parts).serve()
+        await Connection(socket, Session("s", ("sh",), m.JSON), m.JSON, parts).serve()
 
     async with serve(handle, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
