@@ -12,6 +12,9 @@
 | `HEXRUN_HOST` | the address to listen on | `127.0.0.1` |
 | `HEXRUN_HTTP_PORT` | of the HTTP API; 0 for any free one | `8080` |
 | `HEXRUN_STREAM_PORT` | of the websocket gateway; 0 for any free one | `8081` |
+| `HEXRUN_DATA_KEYS_FILE` | the keys of personal data; made with a first one where it is missing | `data-keys` in the data folder |
+| `HEXRUN_KEEP_PERSONAL_DAYS` | how long personal data outlive their order | `30` |
+| `HEXRUN_MASKED_NUMBERS` | the block of masked numbers, `+<first>-+<last>` | `+99900000000-+99900009999` |
 """  # noqa: E501
 
 from __future__ import annotations
@@ -32,6 +35,11 @@ from geo.errors import InvalidValue, StartupError
 SECRET_CHARS_MIN = 32
 SECRET_NAME = "secret"
 CITY_NAME = "city"
+DATA_KEYS_NAME = "data-keys"
+KEEP_PERSONAL_DAYS = 30
+KEEP_PERSONAL_DAYS_MAX = 3_650
+# +999 is no country's: nobody's telephone rings by mistake.
+MASKED_NUMBERS = "+99900000000-+99900009999"
 DEMO_CITY = "demo:31.2304,121.4737"
 RADIUS_KM = 60.0
 RADIUS_KM_MAX = 500.0
@@ -66,6 +74,14 @@ class Settings:
     host: str = "127.0.0.1"
     http_port: int = HTTP_PORT
     stream_port: int = STREAM_PORT
+    data_keys_file: Path | None = None
+    keep_personal_days: int = KEEP_PERSONAL_DAYS
+    masked_numbers: str = MASKED_NUMBERS
+
+    @property
+    def data_keys(self) -> Path:
+        """The file of the keys of personal data."""
+        return self.data_keys_file or self.data / DATA_KEYS_NAME
 
     @property
     def city(self) -> CityArea:
@@ -89,7 +105,22 @@ class Settings:
             host=environ.get("HEXRUN_HOST") or "127.0.0.1",
             http_port=read_port(environ, "HEXRUN_HTTP_PORT", HTTP_PORT),
             stream_port=read_port(environ, "HEXRUN_STREAM_PORT", STREAM_PORT),
+            data_keys_file=data_keys_file(environ, data),
+            keep_personal_days=_days(environ, "HEXRUN_KEEP_PERSONAL_DAYS", KEEP_PERSONAL_DAYS),
+            masked_numbers=environ.get("HEXRUN_MASKED_NUMBERS") or MASKED_NUMBERS,
         )
+
+
+def data_keys_file(environ: Mapping[str, str], data: Path) -> Path:
+    """Where the keys of personal data are."""
+    return Path(environ.get("HEXRUN_DATA_KEYS_FILE") or data / DATA_KEYS_NAME)
+
+
+def _days(environ: Mapping[str, str], name: str, default: int) -> int:
+    given = environ.get(name) or str(default)
+    if not (given.isascii() and given.isdigit() and int(given) <= KEEP_PERSONAL_DAYS_MAX):
+        raise InvalidValue(name, given, f"days, 0 to {KEEP_PERSONAL_DAYS_MAX}")
+    return int(given)
 
 
 def _url(environ: Mapping[str, str], name: str, schemes: tuple[str, ...]) -> str:

@@ -207,7 +207,7 @@ class Bots:
                 continue
             if answer.status_code >= 400:
                 self.counts["orders_refused"] += 1
-                log.warning("order_refused", status=answer.status_code, body=answer.text[:300])
+                log.warning("order_refused", status=answer.status_code, field=_field(answer))
                 return ""
             order_id = str(answer.json()["id"])
             self._remember(order_id, mind, now)
@@ -408,7 +408,7 @@ class RiderBot:
                 if answer.status_code < 400:
                     return
                 if answer.status_code < 500:
-                    log.warning("rider_refused", path=path, body=answer.text[:300])
+                    log.warning("rider_refused", path=path, field=_field(answer))
                     self._bots.counts["riders_refused"] += 1
                     return
             await pause(stop, RETRY_S)
@@ -484,6 +484,15 @@ class RiderBot:
             place_id=place_id,
             state=StopState(told["state"]),
         )
+
+
+def _field(answer: httpx2.Response) -> str:
+    """Which field was refused: an answer in full may repeat a name or a phone."""
+    try:
+        error = answer.json()["error"]
+        return f"{error['code']} {error['field']}"
+    except (ValueError, KeyError, TypeError):
+        return "no error of hexrun's"
 
 
 def order_body(request: OrderRequest) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from api import messages as m
+from api.gateway.addresses import Addresses
 from api.gateway.audience import Audience, Fan
 from api.gateway.city_map import CityMap
 from api.gateway.mirror import Mirror
@@ -38,6 +39,7 @@ class Publisher:
     def __init__(self, store: Store, mirror: Mirror, audience: Audience, city_map: CityMap) -> None:
         self._store, self._mirror = store, mirror
         self._audience, self._map = audience, city_map
+        self._addresses = Addresses(store)
 
     # --- what happens -------------------------------------------------------------------------
 
@@ -75,6 +77,8 @@ class Publisher:
         else:
             after = None  # it ended before this gateway looked
         if after is not None:
+            # Before anything changes: what raises here is taken again.
+            await self._read_addresses(after)
             self._mirror.put(after)
             self._tell(before, after, event.fact)
 
@@ -97,7 +101,9 @@ class Publisher:
 
     async def greet(self, connection: Connection, rider_id: str) -> None:
         """A rider's live offers and his route, from the store."""
-        self._tell_rider(connection, rider_id, await self._store.orders_of_rider(rider_id))
+        orders = await self._store.orders_of_rider(rider_id)
+        await self._addresses.fetch(orders)
+        self._tell_rider(connection, rider_id, orders)
 
     async def watch(self, connection: Connection, orders: tuple[str, ...]) -> None:
         """Let the connection follow these orders as far as it may see them; shows each now."""
@@ -148,7 +154,8 @@ class Publisher:
                 continue
             orders = self._mirror.orders_of(rider_id)
             if isinstance(fact, e.Offered):
-                connection.tell(offer_view(after, orders, connection.view.system))
+                offer = offer_view(after, orders, connection.view.system, self._addresses.text)
+                connection.tell(offer)
             self._tell_route(connection, rider_id, orders)
         watchers = self._audience.watchers(after.id)
         if watchers:
@@ -160,14 +167,24 @@ class Publisher:
             if before is None or rider_serving(before) != rider_serving(after):
                 self._tell_position(after, watchers)
 
+    async def _read_addresses(self, after: Order) -> None:
+        """Those of the routes that this order changes, as far as their riders are here."""
+        if rider_serving(after) is None:
+            self._addresses.forget(after.id)
+        for order in (self._mirror.order(after.id), after):
+            live = order.assignment if order is not None else None
+            if live is not None and self._audience.rider(live.rider_id) is not None:
+                await self._addresses.fetch([*self._mirror.orders_of(live.rider_id), after])
+
     def _tell_rider(self, connection: Connection, rider_id: str, orders: list[Order]) -> None:
         for order in orders:
             if offered_to(order) is not None:
-                connection.tell(offer_view(order, orders, connection.view.system))
+                offer = offer_view(order, orders, connection.view.system, self._addresses.text)
+                connection.tell(offer)
         self._tell_route(connection, rider_id, orders)
 
     def _tell_route(self, connection: Connection, rider_id: str, orders: list[Order]) -> None:
-        route = route_view(rider_id, orders, connection.view.system)
+        route = route_view(rider_id, orders, connection.view.system, self._addresses.text)
         if route != connection.route:
             connection.route = route
             connection.tell(route)

@@ -10,6 +10,7 @@ import uvicorn
 from redis.asyncio import Redis
 
 from api.http.app import make_app
+from api.keys import KeyRing
 from api.settings import Settings
 from api.store import Store, migrate
 from geo.errors import StartupError
@@ -41,7 +42,11 @@ async def serve_http(
         What `migrate` and `Store.open` raise.
     """
     await migrate(settings.postgres_url)
-    store = await Store.open(settings.postgres_url)
+    store = await Store.open(
+        settings.postgres_url,
+        keys=KeyRing.open(settings.data_keys),
+        masked_numbers=settings.masked_numbers,
+    )
     redis = Redis.from_url(settings.redis_url, socket_timeout=ANSWER_LIMIT_S)
     server = _Server(
         uvicorn.Config(
