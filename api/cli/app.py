@@ -21,6 +21,8 @@ sim = typer.Typer(
 jobs = typer.Typer(help="The registered job types.", no_args_is_help=True)
 app.add_typer(sim, name="sim")
 app.add_typer(jobs, name="jobs")
+keys = typer.Typer(help="The keys that encrypt personal data.", no_args_is_help=True)
+app.add_typer(keys, name="keys")
 
 Data = Annotated[Path, typer.Option(help="The data folder.", envvar="HEXRUN_DATA")]
 Seed = Annotated[int, typer.Option(help="Names the random streams.", min=0)]
@@ -125,6 +127,33 @@ def token(
     secret = read_secret(os.environ, data, make=False)
     city = city or city_name(os.environ, data)
     typer.echo(mint(secret, sub=sub, role=role, city=city, ttl_s=60 * minutes))
+
+
+@keys.command("list")
+def keys_list(data: Data = Path("data")) -> None:
+    """Every key, the newest last, and how many rows it encrypts."""
+    from api.cli.keys import list_keys
+
+    list_keys(data)
+
+
+@keys.command("rotate")
+def keys_rotate(data: Data = Path("data")) -> None:
+    """Add a key. It encrypts from now on; the running system encrypts older rows again by it."""
+    from api.cli.keys import rotate
+
+    rotate(data)
+
+
+@keys.command("remove")
+def keys_remove(
+    key_id: Annotated[str, typer.Argument(help="As `hexrun keys list` shows it.")],
+    data: Data = Path("data"),
+) -> None:
+    """Remove a key by which nothing is encrypted any more."""
+    from api.cli.keys import remove
+
+    remove(key_id, data)
 
 
 @sim.command("run")
