@@ -287,12 +287,12 @@ WHERE p.subject = n.subject
 """)
 
 _UNSEALED = text("""
-WITH some AS (
+WITH batch AS (
     DELETE FROM unsealed WHERE order_id = ANY (ARRAY(
         SELECT order_id FROM unsealed LIMIT :limit FOR UPDATE SKIP LOCKED))
     RETURNING order_id
 )
-SELECT o.id, o.body FROM orders AS o JOIN some ON some.order_id = o.id
+SELECT o.id, o.body FROM orders AS o JOIN batch ON batch.order_id = o.id
 ORDER BY o.id FOR UPDATE OF o
 """)
 
