@@ -184,6 +184,16 @@ async def live_one_order(city):
     return seen
 
 
+def hexrun_keys(city, *args):
+    """(exit code, word, word, ...) of `hexrun keys` on the running system's folder."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("HEXRUN_")}
+    line = [sys.executable, "-m", "api.cli", "keys", *args, "--data", str(city.folder)]
+    done = subprocess.run(
+        line, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    return [done.returncode, *done.stdout.split()]
+
+
 async def everything_stored(city):
     """(where, text) of every row of every table and of every key of Redis."""
     folder = city.sockets()
@@ -237,6 +247,10 @@ def test_personal_data_are_shown_to_who_needs_them_and_are_nowhere_in_the_clear(
     assert hidden_in(json.dumps([seen["rider calls"], seen["customer calls"]])) == []
     assert all(number.startswith("+999") for number in numbers.values())
     assert seen["reason"] == "call me on ***"
+
+    _, key_id, rows = hexrun_keys(city, "list")
+    assert int(rows) == 3  # two orders and the rider
+    assert hexrun_keys(city, "remove", key_id)[0] == 2
 
     stored = asyncio.run(everything_stored(city))
     assert {where for where, text in stored if CONTROL in text} >= {"orders", "events", "redis"}
