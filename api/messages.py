@@ -155,7 +155,10 @@ class StopView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RouteStopView(msgspec.Struct, frozen=True, kw_only=True):
-    """A stop to serve; `text` is its address, `earliest_ms` None when it is open at any time."""
+    """A stop to serve; `earliest_ms` is None when it is open at any time.
+
+    `text` is its address, empty while the order is only offered.
+    """
 
     order_id: str
     stop: int

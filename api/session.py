@@ -19,6 +19,7 @@ import numpy as np
 
 from api import messages as m
 from api.auth import Claims, Role
+from api.personal import without_numbers
 from dispatch import commands as c
 from dispatch.model import Order
 from geo.datum import System, to_wgs84
@@ -329,9 +330,8 @@ class Session:
                 accept = c.Accept(at_ms=now_ms, rider_id=who, number=asked.number)
                 return [Run(asked.order_id, accept, asked.action_id)]
             case m.Decline():
-                decline = c.Decline(
-                    at_ms=now_ms, rider_id=who, number=asked.number, reason=asked.reason
-                )
+                why = without_numbers(asked.reason)
+                decline = c.Decline(at_ms=now_ms, rider_id=who, number=asked.number, reason=why)
                 return [Run(asked.order_id, decline, asked.action_id)]
             case m.Claim():
                 return [Run(asked.order_id, c.Claim(at_ms=now_ms, rider_id=who), asked.action_id)]
@@ -375,7 +375,8 @@ class Session:
             case "done":
                 command = c.FinishStop(**at_stop)  # type: ignore[arg-type]
             case "failed":
-                command = c.FailStop(reason=asked.reason, **at_stop)  # type: ignore[arg-type]
+                why = without_numbers(asked.reason)
+                command = c.FailStop(reason=why, **at_stop)  # type: ignore[arg-type]
         return [Run(asked.order_id, command, asked.action_id)]
 
     # --- what is due --------------------------------------------------------------------------

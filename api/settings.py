@@ -15,6 +15,9 @@
 | `HEXRUN_LEAD_S` | seconds from `/readyz` turning 503 to the door closing | `0` |
 | `HEXRUN_LIMITS` | `name=number,...`, see `api.capacity.Limits` | its defaults |
 | `HEXRUN_METRICS` | who may read `/metrics`: `private` addresses, `all` or `none` | `private` |
+| `HEXRUN_DATA_KEYS_FILE` | the keys of personal data; made with a first one where it is missing | `data-keys` in the data folder |
+| `HEXRUN_KEEP_PERSONAL_DAYS` | how long personal data outlive their order | `30` |
+| `HEXRUN_MASKED_NUMBERS` | the block of masked numbers, `+<first>-+<last>` | `+99900000000-+99900009999` |
 """  # noqa: E501
 
 from __future__ import annotations
@@ -36,6 +39,11 @@ from geo.errors import InvalidValue, StartupError
 SECRET_CHARS_MIN = 32
 SECRET_NAME = "secret"
 CITY_NAME = "city"
+DATA_KEYS_NAME = "data-keys"
+KEEP_PERSONAL_DAYS = 30
+KEEP_PERSONAL_DAYS_MAX = 3_650
+# +999 is no country's: nobody's telephone rings by mistake.
+MASKED_NUMBERS = "+99900000000-+99900009999"
 DEMO_CITY = "demo:31.2304,121.4737"
 RADIUS_KM = 60.0
 RADIUS_KM_MAX = 500.0
@@ -75,6 +83,14 @@ class Settings:
     lead_s: float = 0.0
     limits: Limits = field(default_factory=Limits)
     metrics_for: str = METRICS_FOR[0]
+    data_keys_file: Path | None = None
+    keep_personal_days: int = KEEP_PERSONAL_DAYS
+    masked_numbers: str = MASKED_NUMBERS
+
+    @property
+    def data_keys(self) -> Path:
+        """The file of the keys of personal data."""
+        return self.data_keys_file or self.data / DATA_KEYS_NAME
 
     @property
     def city(self) -> CityArea:
@@ -105,7 +121,22 @@ class Settings:
             lead_s=_seconds(environ, "HEXRUN_LEAD_S", LEAD_S_MAX),
             limits=read_limits(environ),
             metrics_for=_one_of(environ, "HEXRUN_METRICS", METRICS_FOR),
+            data_keys_file=data_keys_file(environ, data),
+            keep_personal_days=_days(environ, "HEXRUN_KEEP_PERSONAL_DAYS", KEEP_PERSONAL_DAYS),
+            masked_numbers=environ.get("HEXRUN_MASKED_NUMBERS") or MASKED_NUMBERS,
         )
+
+
+def data_keys_file(environ: Mapping[str, str], data: Path) -> Path:
+    """Where the keys of personal data are."""
+    return Path(environ.get("HEXRUN_DATA_KEYS_FILE") or data / DATA_KEYS_NAME)
+
+
+def _days(environ: Mapping[str, str], name: str, default: int) -> int:
+    given = environ.get(name) or str(default)
+    if not (given.isascii() and given.isdigit() and int(given) <= KEEP_PERSONAL_DAYS_MAX):
+        raise InvalidValue(name, given, f"days, 0 to {KEEP_PERSONAL_DAYS_MAX}")
+    return int(given)
 
 
 def _url(environ: Mapping[str, str], name: str, schemes: tuple[str, ...]) -> str:

@@ -13,6 +13,7 @@ HexrunError
 ├── Unauthorised          no token, or a token that is not valid
 ├── Forbidden             a valid token that does not reach this object
 ├── NotFound              no such object
+├── Unreadable            personal data whose key is missing, or that were changed
 ├── Unavailable           a server that is needed does not answer; asking again may help
 ├── FolderInUse           a data folder is owned by another live process
 └── StartupError          a part that is needed to start is missing or did not come up
@@ -91,6 +92,10 @@ class Forbidden(HexrunError):
 
 class NotFound(HexrunError):
     """No such object."""
+
+
+class Unreadable(HexrunError):
+    """Personal data whose key is missing, or that were changed; the message has none of them."""
 
 
 class Unavailable(HexrunError):

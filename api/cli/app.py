@@ -22,6 +22,8 @@ sim = typer.Typer(
 jobs = typer.Typer(help="The registered job types.", no_args_is_help=True)
 app.add_typer(sim, name="sim")
 app.add_typer(jobs, name="jobs")
+keys = typer.Typer(help="The keys that encrypt personal data.", no_args_is_help=True)
+app.add_typer(keys, name="keys")
 
 Data = Annotated[Path, typer.Option(help="The data folder.", envvar="HEXRUN_DATA")]
 Seed = Annotated[int, typer.Option(help="Names the random streams.", min=0)]
@@ -170,6 +172,33 @@ def _tell_backup(manifest: dict[str, Any], where: str, as_json: bool) -> None:
         f"hexrun: {facts['orders']} orders, events up to {facts['position']}, "
         f"{facts['files']} files of {facts['bytes'] / 1e6:.1f} MB {where}"
     )
+
+
+@keys.command("list")
+def keys_list(data: Data = Path("data")) -> None:
+    """Every key, the newest last, and how many rows it encrypts."""
+    from api.cli.keys import list_keys
+
+    list_keys(data)
+
+
+@keys.command("rotate")
+def keys_rotate(data: Data = Path("data")) -> None:
+    """Add a key. It encrypts from now on; the running system encrypts older rows again by it."""
+    from api.cli.keys import rotate
+
+    rotate(data)
+
+
+@keys.command("remove")
+def keys_remove(
+    key_id: Annotated[str, typer.Argument(help="As `hexrun keys list` shows it.")],
+    data: Data = Path("data"),
+) -> None:
+    """Remove a key by which nothing is encrypted any more."""
+    from api.cli.keys import remove
+
+    remove(key_id, data)
 
 
 @sim.command("run")

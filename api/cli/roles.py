@@ -16,11 +16,13 @@ from api.dispatching import CityDispatcher
 from api.gateway import serve_gateway
 from api.http import serve_http
 from api.journal import CityShape
+from api.keys import KeyRing
 from api.logs import set_up_logs
 from api.sequencer import run_sequencer
 from api.settings import Settings
 from api.store import Store, migrate
 from api.supervisor import announce_ready
+from api.tidying import keep_tidy
 from api.traces import set_up_traces
 from dispatch.policy import Policy
 from geo.errors import UnknownName
@@ -94,7 +96,7 @@ async def dispatcher(settings: Settings, stop: asyncio.Event, ready: asyncio.Eve
 
 
 async def gateway(settings: Settings, stop: asyncio.Event, ready: asyncio.Event) -> None:
-    store = await Store.open(settings.postgres_url)
+    store = await Store.open(settings.postgres_url, keys=KeyRing.open(settings.data_keys))
     try:
         await serve_gateway(
             settings, store, settings.redis_url, stop, ready=lambda port: ready.set()
@@ -108,11 +110,18 @@ async def http(settings: Settings, stop: asyncio.Event, ready: asyncio.Event) ->
 
 
 async def sequencer(settings: Settings, stop: asyncio.Event, ready: asyncio.Event) -> None:
-    store = await Store.open(settings.postgres_url)
+    store = await Store.open(
+        settings.postgres_url,
+        keys=KeyRing.open(settings.data_keys),
+        keep_personal_days=settings.keep_personal_days,
+    )
+    tidying = asyncio.create_task(keep_tidy(store, stop), name="tidy personal data")
     try:
         ready.set()
         await run_sequencer(store, settings.redis_url, stop)
     finally:
+        tidying.cancel()
+        await asyncio.gather(tidying, return_exceptions=True)
         await store.close()
 
 
@@ -156,9 +165,19 @@ def run_bots(scenario: str, seed: int) -> None:
     run_until_signal(work)
 
 
+def log_without_values() -> None:
+    """Tracebacks of structlog in their plain form: its usual one prints every local variable."""
+    renderer = structlog.dev.ConsoleRenderer(
+        colors=False, exception_formatter=structlog.dev.plain_traceback
+    )
+    structlog.configure(processors=[*structlog.get_config()["processors"][:-1], renderer])
+
+
 def run_until_signal(work: Callable[[asyncio.Event, asyncio.Event], Awaitable[None]]) -> None:
     """Runs `work(stop, ready)` on uvloop; a signal sets `stop`, a set `ready` is announced."""
     import uvloop
+
+    log_without_values()
 
     async def run() -> None:
         stop, ready = asyncio.Event(), asyncio.Event()

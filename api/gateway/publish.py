@@ -13,6 +13,7 @@ from api import messages as m
 from api.auth import Role
 from api.cancelling import end_if_cancelled
 from api.capacity import Budget
+from api.gateway.addresses import Addresses
 from api.gateway.audience import Audience, Fan
 from api.gateway.city_map import CityMap
 from api.gateway.mirror import Mirror
@@ -51,6 +52,7 @@ class Publisher:
         self._store, self._mirror, self._reads = store, mirror, reads
         self._audience, self._map = audience, city_map
         self._stale: set[str] = set()
+        self._addresses = Addresses(store)
 
     # --- what happens -------------------------------------------------------------------------
 
@@ -88,6 +90,8 @@ class Publisher:
         else:
             after = None  # it ended before this gateway looked
         if after is not None:
+            # Before anything changes: what raises here is taken again.
+            await self._read_addresses(after)
             self._mirror.put(after)
             self._tell(before, after, event.fact)
 
@@ -143,6 +147,7 @@ class Publisher:
         try:
             async with self._reads.share():
                 orders = await self._store.orders_of_rider(rider_id)
+                await self._addresses.fetch(orders)
         except UNAVAILABLE as error:
             end_if_cancelled()
             self._tell_rider(connection, rider_id, self._mirror.orders_of(rider_id))
@@ -199,7 +204,8 @@ class Publisher:
                 continue
             orders = self._mirror.orders_of(rider_id)
             if isinstance(fact, e.Offered) and after.matching is Matching.DISPATCH:
-                connection.tell(offer_view(after, orders, connection.view.system))
+                offer = offer_view(after, orders, connection.view.system, self._addresses.text)
+                connection.tell(offer)
             self._tell_route(connection, rider_id, orders)
         watchers = self._audience.watchers(after.id)
         if watchers:
@@ -211,14 +217,24 @@ class Publisher:
             if before is None or rider_serving(before) != rider_serving(after):
                 self._tell_position(after, watchers)
 
+    async def _read_addresses(self, after: Order) -> None:
+        """Those of the routes that this order changes, as far as their riders are here."""
+        if rider_serving(after) is None:
+            self._addresses.forget(after.id)
+        for order in (self._mirror.order(after.id), after):
+            live = order.assignment if order is not None else None
+            if live is not None and self._audience.rider(live.rider_id) is not None:
+                await self._addresses.fetch([*self._mirror.orders_of(live.rider_id), after])
+
     def _tell_rider(self, connection: Connection, rider_id: str, orders: list[Order]) -> None:
         for order in orders:
             if offered_to(order) is not None:
-                connection.tell(offer_view(order, orders, connection.view.system))
+                offer = offer_view(order, orders, connection.view.system, self._addresses.text)
+                connection.tell(offer)
         self._tell_route(connection, rider_id, orders)
 
     def _tell_route(self, connection: Connection, rider_id: str, orders: list[Order]) -> None:
-        route = route_view(rider_id, orders, connection.view.system)
+        route = route_view(rider_id, orders, connection.view.system, self._addresses.text)
         if route != connection.route:
             connection.route = route
             connection.tell(route)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from api import messages as m
 from dispatch import events as e
@@ -10,6 +10,15 @@ from dispatch.codes import codes_of
 from dispatch.lifecycle import STOP
 from dispatch.model import Assignment, AssignmentState, Order, OrderState, RouteStop
 from geo.datum import System, from_wgs84
+
+AddressOf = Callable[[Order, int], str]
+"""The address of an order's stop, empty for who has not accepted the order."""
+
+
+def no_address(order: Order, stop: int) -> str:
+    """Of one who is told none."""
+    return ""
+
 
 _SERVED = (OrderState.ASSIGNED, OrderState.UNDER_WAY)
 # Why an attempt is over, by fact. One that was served to its end needs no word.
@@ -54,8 +63,13 @@ def order_view(order: Order, system: System) -> m.Order:
     )
 
 
-def offer_view(order: Order, others: Iterable[Order], system: System) -> m.Offer:
-    """The offer of an order that is offered; `others` are what the rider has accepted."""
+def offer_view(
+    order: Order, others: Iterable[Order], system: System, address_of: AddressOf = no_address
+) -> m.Offer:
+    """The offer of an order that is offered; `others` are what the rider has accepted.
+
+    Its own stops come without addresses: they are for who has accepted it.
+    """
     live = order.assignment
     assert live is not None
     known = {o.id: o for o in (*others, order)}
@@ -65,12 +79,14 @@ def offer_view(order: Order, others: Iterable[Order], system: System) -> m.Offer
         number=live.number,
         deadline_ms=live.deadline_ms,
         price_fen=order.price_fen,
-        stops=_stop_views(own, known, system),
-        route=_stop_views(_remaining(live.route, known), known, system),
+        stops=_stop_views(own, known, system, address_of),
+        route=_stop_views(_remaining(live.route, known), known, system, address_of),
     )
 
 
-def route_view(rider_id: str, orders: Iterable[Order], system: System) -> m.Route:
+def route_view(
+    rider_id: str, orders: Iterable[Order], system: System, address_of: AddressOf = no_address
+) -> m.Route:
     """What the rider has still to serve, in order.
 
     The order is that of the newest route he has accepted; stops that it does not name come behind,
@@ -80,7 +96,7 @@ def route_view(rider_id: str, orders: Iterable[Order], system: System) -> m.Rout
     plans = [o.assignment for o in known.values() if o.assignment is not None]
     newest = max(plans, key=lambda a: (a.offered_at_ms, len(a.route)), default=None)
     route = newest.route if newest is not None else ()
-    return m.Route(stops=_stop_views(_remaining(route, known), known, system))
+    return m.Route(stops=_stop_views(_remaining(route, known), known, system, address_of))
 
 
 def over_of(order_id: str, before: Order | None, fact: e.Fact) -> tuple[str, m.OfferOver] | None:
@@ -106,7 +122,10 @@ def _remaining(route: Iterable[RouteStop], known: Mapping[str, Order]) -> list[R
 
 
 def _stop_views(
-    stops: Iterable[RouteStop], known: Mapping[str, Order], system: System
+    stops: Iterable[RouteStop],
+    known: Mapping[str, Order],
+    system: System,
+    address_of: AddressOf,
 ) -> list[m.RouteStopView]:
     views = []
     for at in stops:
@@ -121,7 +140,7 @@ def _stop_views(
                 lon=lon,
                 earliest_ms=stop.earliest_ms,
                 state=stop.state,
-                text=stop.place.text,
+                text=address_of(known[at.order_id], at.stop),
             )
         )
     return views

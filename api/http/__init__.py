@@ -7,6 +7,7 @@
 | `access` | who asks, and what he may reach |
 | `places` | coordinates in and out |
 | `prices` | quotes, and the token that keeps a price |
+| `personal` | who sees which personal data; contacts and erasure |
 | `orders`, `riders`, `events`, `city`, `health`, `console` | the routes |
 | `errors`, `limits` | one shape for every error; how long a request may be |
 """

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from api.codec import subject_of, to_builtins
 from api.http.places import show_place, show_places_in
+from api.personal import Contact, OrderPersonal, RiderPersonal
 from api.store import Positioned
 from dispatch.codes import codes_of, is_final
 from dispatch.events import kind_of
@@ -40,11 +41,19 @@ class QuoteAnswer(BaseModel):
     expires_at_ms: int
 
 
+class ContactAnswer(BaseModel):
+    """As far as the caller may see it."""
+
+    name: str
+    phone: str
+
+
 class StopAnswer(BaseModel):
     kind: str
     state: str
     place: PlaceAnswer
     place_id: str
+    contact: ContactAnswer | None
     earliest_ms: int | None
     latest_ms: int | None
     arrived_at_ms: int | None
@@ -101,6 +110,29 @@ class RiderAnswer(BaseModel):
     shift_end_ms: int
     version: int
     place: PlaceAnswer | None
+    name: str
+    phone: str
+
+
+class PartyAnswer(BaseModel):
+    """`party` is `rider` or `stop:<n>`; without a number he gave no phone, or none is free."""
+
+    party: str
+    name: str
+    masked_number: str | None
+
+
+class ContactsAnswer(BaseModel):
+    """Empty unless a rider has accepted the order and serves it."""
+
+    contacts: list[PartyAnswer]
+
+
+class ErasureAnswer(BaseModel):
+    """Orders and riders whose personal data are gone, and whose go when they have ended."""
+
+    erased: int
+    when_ended: int
 
 
 class EventAnswer(BaseModel):
@@ -133,8 +165,12 @@ class StatusAnswer(BaseModel):
     position: int
 
 
-def view_place(place: Place, system: System) -> PlaceAnswer:
-    return PlaceAnswer(**show_place(place.lat, place.lon, place.text, system))
+def view_place(place: Place, system: System, text: str = "") -> PlaceAnswer:
+    return PlaceAnswer(**show_place(place.lat, place.lon, text, system))
+
+
+def view_contact(contact: Contact | None) -> ContactAnswer | None:
+    return None if contact is None else ContactAnswer(name=contact.name, phone=contact.phone)
 
 
 def view_quote(job_type: str, quote: Quote, token: str, expires_at_ms: int) -> QuoteAnswer:
@@ -160,8 +196,10 @@ def view_assignment(live: Assignment) -> AssignmentAnswer:
     )
 
 
-def view_order(order: Order, system: System) -> OrderAnswer:
+def view_order(order: Order, system: System, personal: OrderPersonal) -> OrderAnswer:
+    """The order, with as much of its personal data as is given."""
     live = order.assignment
+    beside = [personal.stop(order, n) for n in range(len(order.stops))]
     return OrderAnswer(
         id=order.id,
         city=order.city,
@@ -176,14 +214,15 @@ def view_order(order: Order, system: System) -> OrderAnswer:
             StopAnswer(
                 kind=stop.kind.value,
                 state=stop.state.value,
-                place=view_place(stop.place, system),
+                place=view_place(stop.place, system, own.text),
                 place_id=stop.place_id,
+                contact=view_contact(own.contact),
                 earliest_ms=stop.earliest_ms,
                 latest_ms=stop.latest_ms,
                 arrived_at_ms=stop.arrived_at_ms,
                 done_at_ms=stop.done_at_ms,
             )
-            for stop in order.stops
+            for stop, own in zip(order.stops, beside, strict=True)
         ],
         assignment=None if live is None else view_assignment(live),
         attempts=order.attempts,
@@ -195,11 +234,12 @@ def view_order(order: Order, system: System) -> OrderAnswer:
         created_at_ms=order.created_at_ms,
         expires_at_ms=order.expires_at_ms,
         ended_reason=order.ended_reason,
-        note=order.note,
+        note=personal.note,
     )
 
 
-def view_rider(rider: Rider, system: System) -> RiderAnswer:
+def view_rider(rider: Rider, system: System, personal: RiderPersonal | None) -> RiderAnswer:
+    own = personal or RiderPersonal()
     return RiderAnswer(
         id=rider.id,
         city=rider.city,
@@ -211,6 +251,8 @@ def view_rider(rider: Rider, system: System) -> RiderAnswer:
         shift_end_ms=rider.shift_end_ms,
         version=rider.version,
         place=None if rider.place is None else view_place(rider.place, system),
+        name=own.name,
+        phone=own.phone,
     )
 
 

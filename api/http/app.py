@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from redis.asyncio import Redis
 
 from api.auth import Tokens
-from api.http import city, console, errors, events, hall, health, orders, riders
+from api.http import city, console, errors, events, hall, health, orders, personal, riders
 from api.http.access import Parts
 from api.http.limits import BodyLimit
 from api.http.meter import Meter
@@ -33,7 +33,7 @@ def make_app(
     app.add_middleware(Valve, capacity=app.state.capacity)
     app.add_middleware(Meter)
     errors.install(app)
-    for part in (orders, hall, riders, events, city, health):
+    for part in (orders, hall, riders, events, city, health, personal):
         app.include_router(part.router)
     app.include_router(metrics)
     console.install(app, console_folder)

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from api.codec import to_json
+from api.personal import NAME_CHARS_MAX, read_phone
 from dispatch.model import LOAD_DIMENSIONS, Matching
 from geo.datum import System
 from geo.errors import InvalidValue
@@ -36,6 +37,16 @@ def _storable(details: dict[str, object]) -> dict[str, object]:
     return details
 
 
+Name = Annotated[
+    str,
+    StringConstraints(max_length=NAME_CHARS_MAX, pattern=r"^[^\x00-\x1f]*$", strip_whitespace=True),
+]
+Phone = Annotated[
+    str,
+    StringConstraints(max_length=32),
+    AfterValidator(lambda given: read_phone(given) if given else ""),
+    Field(description="E.164, or a mainland number as it is dialled at home"),
+]
 Details = Annotated[dict[str, object], AfterValidator(_storable)]
 
 
@@ -51,13 +62,21 @@ class PlaceForm(Form):
     lat: Lat
     lon: Lon
     coordinate_system: System = System.GCJ02
-    text: FreeText = ""
+    text: FreeText = Field(default="", repr=False)
+
+
+class ContactForm(Form):
+    """Whom to ask for at a stop. The rider is given a masked number, not this one."""
+
+    name: Name = Field(default="", repr=False)
+    phone: Phone = Field(default="", repr=False)
 
 
 class StopForm(Form):
     """A place to visit, between two instants of the next 24 hours where they are given."""
 
     place: PlaceForm
+    contact: ContactForm | None = None
     earliest_ms: AtMs | None = None
     latest_ms: AtMs | None = None
     place_id: Id | None = None
@@ -71,7 +90,7 @@ class QuoteForm(Form):
     customer_id: Id | None = None
     merchant_id: Id | None = None
     load: Annotated[tuple[Load, ...], Field(min_length=1, max_length=LOAD_DIMENSIONS)] = (1,)
-    note: FreeText = ""
+    note: FreeText = Field(default="", repr=False)
     details: Details = Field(default_factory=dict, description="the job type's own form")
 
 
@@ -99,6 +118,15 @@ class RiderForm(Form):
         Field(min_length=1, max_length=LOAD_DIMENSIONS),
     ] = (5,)
     skills: Annotated[tuple[Id, ...], Field(max_length=SKILLS_MAX)] = ()
+    name: Name | None = Field(default=None, repr=False, description="as before, if left out")
+    phone: Phone | None = Field(default=None, repr=False, description="as before, if left out")
+
+
+class ErasureForm(Form):
+    """Whose data: empty for one's own, either id for an operator."""
+
+    customer_id: Id | None = None
+    rider_id: Id | None = None
 
 
 class ShiftForm(Form):

@@ -14,6 +14,7 @@ from api.http.answers import OrderAnswer, PlaceAnswer, view_order, view_place
 from api.http.errors import RESPONSES, refusal_response
 from api.http.forms import Lat, Lon
 from api.http.orders import KEY, OrderId
+from api.http.personal import personal_for
 from dispatch.commands import Claim
 from dispatch.hall import suits
 from dispatch.model import Order, RiderState
@@ -108,7 +109,8 @@ async def claim(
     )
     if outcome.refusal is not None:
         return refusal_response(outcome.refusal)
-    return view_order(outcome.order, coordinate_system)
+    order = outcome.order
+    return view_order(order, coordinate_system, await personal_for(caller, order, parts))
 
 
 def _view(order: Order, away_m: float, system: System) -> HallOrder:

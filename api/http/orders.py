@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import secrets
 from dataclasses import replace
 from typing import Annotated
@@ -25,7 +26,9 @@ from api.http.access import (
 from api.http.answers import OrderAnswer, QuoteAnswer, view_order, view_quote
 from api.http.errors import RESPONSES, refusal_response
 from api.http.forms import ID, CancelForm, NewOrderForm, QuoteForm
+from api.http.personal import personal_for, read_personal
 from api.http.prices import PRICE_TTL_S, open_price, read_form, sign_price
+from api.personal import without_numbers
 from api.store import Created, IdempotencyKey
 from dispatch.commands import Cancel
 from dispatch.registry import job_type, matchings_of
@@ -79,7 +82,7 @@ async def place(
     key = IdempotencyKey(
         client_id=client_of(caller),
         key=idempotency_key,
-        body_hash=hashlib.sha256(form.model_dump_json().encode()).hexdigest(),
+        body_hash=_digest(form, parts.settings.secret),
     )
     # Before any check that depends on the time: a retry must not fail where the first did not.
     async with capacity.orders.share():
@@ -89,7 +92,13 @@ async def place(
             created = await _create(form, caller, parts, key)
     if created.replayed:
         response.headers["Idempotent-Replay"] = "true"
-    return view_order(created.order, coordinate_system)
+    order = created.order
+    return view_order(order, coordinate_system, await personal_for(caller, order, parts))
+
+
+def _digest(form: NewOrderForm, secret: str) -> str:
+    """Keyed: who reads the database cannot try phone numbers until one fits."""
+    return hmac.new(secret.encode(), form.model_dump_json().encode(), hashlib.sha256).hexdigest()
 
 
 async def _create(
@@ -113,6 +122,7 @@ async def _create(
         at_ms,
         idempotency=key,
         open_at_ms=None if first_ms is None else first_ms - SCHEDULE_AHEAD_MS,
+        personal=parts.store.personal.seal_order(order, read_personal(form), at_ms),
     )
 
 
@@ -130,7 +140,7 @@ async def look(
     if order is None:
         raise NotFound(f"no order {order_id!r}")
     reach_order(caller, order)
-    return view_order(order, coordinate_system)
+    return view_order(order, coordinate_system, await personal_for(caller, order, parts))
 
 
 @router.post("/orders/{order_id}/cancel", response_model=OrderAnswer)
@@ -153,9 +163,10 @@ async def cancel(
     reach_order(caller, order)
     outcome = await parts.store.run(
         order_id,
-        Cancel(at_ms=now_ms(), by=party, reason=form.reason),
+        Cancel(at_ms=now_ms(), by=party, reason=without_numbers(form.reason)),
         action_id=idempotency_key and f"{client_of(caller)}/{idempotency_key}",
     )
     if outcome.refusal is not None:
         return refusal_response(outcome.refusal)
-    return view_order(outcome.order, coordinate_system)
+    order = outcome.order
+    return view_order(order, coordinate_system, await personal_for(caller, order, parts))

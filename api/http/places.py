@@ -18,7 +18,7 @@ _PLACE_KEYS = {"lat", "lon", "system", "text"}
 
 
 def read_place(form: PlaceForm, field: str, area: CityArea) -> Place:
-    """The place in WGS-84. Raises InvalidValue, naming `field`, when the city is too far."""
+    """The point in WGS-84, without its address. Raises InvalidValue, naming `field`, if too far."""
     lat, lon = to_wgs84(form.lat, form.lon, form.coordinate_system)
     away_km = haversine_m(area.lat, area.lon, lat, lon) / 1000.0
     if away_km > area.radius_km:
@@ -28,7 +28,7 @@ def read_place(form: PlaceForm, field: str, area: CityArea) -> Place:
             f"a place within {area.radius_km:.0f} km of it "
             f"(read as {form.coordinate_system.value})",
         )
-    return Place(lat=lat, lon=lon, system=form.coordinate_system.value, text=form.text)
+    return Place(lat=lat, lon=lon, system=form.coordinate_system.value)
 
 
 def show_place(lat: float, lon: float, text: str, system: System) -> dict[str, Any]:

@@ -22,7 +22,7 @@ HORIZON_MS = 24 * 3_600_000
 
 
 def read_form(form: QuoteForm, claims: Claims, area: CityArea, at_ms: int) -> OrderForm:
-    """The form as the job types take it.
+    """The form as the job types take it: points, without addresses, contacts and note.
 
     Raises:
         InvalidValue: a place outside the city, a time in the past or beyond HORIZON_MS, a missing
@@ -55,7 +55,6 @@ def read_form(form: QuoteForm, claims: Claims, area: CityArea, at_ms: int) -> Or
         merchant_id=_own(form.merchant_id, "merchant_id", claims, Role.MERCHANT, needed=False),
         stops=tuple(stops),
         load=form.load,
-        note=form.note,
         details=form.details,
     )
 

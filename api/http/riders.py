@@ -13,6 +13,7 @@ from api.http.answers import RiderAnswer, view_rider
 from api.http.errors import RESPONSES, refusal_response
 from api.http.forms import ID, RiderForm, ShiftForm
 from api.http.places import read_place
+from api.personal import RiderPersonal
 from api.settings import CityArea
 from api.store import Store
 from dispatch.commands import GoOffShift, GoOnShift, RiderCommand
@@ -61,7 +62,16 @@ async def register(
         capacity=form.capacity,
         skills=skills,
     )
-    return view_rider(await parts.store.register_rider(rider), coordinate_system)
+    rider = await parts.store.register_rider(rider)
+    personal = parts.store.personal
+    own = await personal.of_rider(rider.id) or RiderPersonal()
+    given = RiderPersonal(
+        name=own.name if form.name is None else form.name,
+        phone=own.phone if form.phone is None else form.phone,
+    )
+    if given != own:
+        await personal.put_rider(rider.id, rider.tenant, rider.city, given, now_ms())
+    return view_rider(rider, coordinate_system, given)
 
 
 @router.get("/{rider_id}")
@@ -72,7 +82,8 @@ async def look(
     coordinate_system: AnswerSystem = System.GCJ02,
 ) -> RiderAnswer:
     """The rider as he stands."""
-    return view_rider(await _reached(parts.store, caller, rider_id), coordinate_system)
+    rider = await _reached(parts.store, caller, rider_id)
+    return view_rider(rider, coordinate_system, await parts.store.personal.of_rider(rider_id))
 
 
 @router.post("/{rider_id}/shift", response_model=RiderAnswer)
@@ -89,7 +100,8 @@ async def shift(
     outcome = await parts.store.run_rider(rider_id, command)
     if outcome.refusal is not None:
         return refusal_response(outcome.refusal)
-    return view_rider(outcome.rider, coordinate_system)
+    own = await parts.store.personal.of_rider(rider_id)
+    return view_rider(outcome.rider, coordinate_system, own)
 
 
 async def _reached(store: Store, caller: Claims, rider_id: str) -> Rider:

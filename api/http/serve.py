@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 
 from api.http.app import make_app
 from api.http.valve import Capacity
+from api.keys import KeyRing
 from api.settings import Settings
 from api.store import Store, migrate
 from api.storewatch import watch_store
@@ -44,7 +45,11 @@ async def serve_http(
         What `migrate` and `Store.open` raise.
     """
     await migrate(settings.postgres_url)
-    store = await Store.open(settings.postgres_url)
+    store = await Store.open(
+        settings.postgres_url,
+        keys=KeyRing.open(settings.data_keys),
+        masked_numbers=settings.masked_numbers,
+    )
     redis = Redis.from_url(settings.redis_url, socket_timeout=ANSWER_LIMIT_S)
     try:
         listening = _listen(settings.host, settings.http_port)

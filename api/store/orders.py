@@ -17,6 +17,8 @@ from api.codec import (
     digest_of_command,
     order_from_json,
 )
+from api.personal import Sealed
+from api.store.personal import put
 from api.store.rows import change_by, event_from_row, insert_order, update_orders
 from api.store.schema import actions, events, idempotency, orders, riders
 from api.store.values import Created, IdempotencyKey, Outcome
@@ -38,6 +40,7 @@ async def create(
     at_ms: int,
     key: IdempotencyKey | None,
     open_at_ms: int | None,
+    personal: Sealed | None = None,
 ) -> Created:
     """See `Store.create_order`."""
     decided = apply(order, Confirm(at_ms=at_ms, open_at_ms=open_at_ms))
@@ -51,6 +54,8 @@ async def create(
                 assert first is not None, "a key that is taken has an answer"
                 return first
             await insert_order(connection, change)
+            if personal is not None:
+                await put(connection, personal)
     except IntegrityError as error:
         if "orders_pkey" not in str(error.orig):
             raise

@@ -15,6 +15,7 @@ from sqlalchemy import (
     Identity,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     SmallInteger,
     Table,
@@ -204,4 +205,48 @@ receipts = Table(
     Column("number", Integer, primary_key=True),
     Column("round_at_ms", BigInteger, nullable=False),
     Column("body", JSONB, nullable=False),
+)
+
+personal = Table(
+    "personal",
+    metadata,
+    Column("subject", Text, primary_key=True, comment="order/<id> or rider/<id>"),
+    Column("tenant", Text, nullable=False),
+    Column("city", Text, nullable=False),
+    Column("owner", Text, nullable=False, comment="whom it is about: customer/<id> or rider/<id>"),
+    Column("key_id", Text, nullable=False),
+    Column("nonce", LargeBinary, nullable=False),
+    Column("ciphertext", LargeBinary, nullable=False),
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("erase_at_ms", BigInteger, comment="not before its order or rider has ended"),
+    Index("personal_by_owner", "tenant", "owner"),
+    Index("personal_by_key", "key_id"),
+    Index("personal_kept", "subject", postgresql_where=text("erase_at_ms IS NULL")),
+    Index("personal_to_erase", "erase_at_ms", postgresql_where=text("erase_at_ms IS NOT NULL")),
+)
+
+unsealed = Table(
+    "unsealed",
+    metadata,
+    Column(
+        "order_id", Text, primary_key=True, comment="its body still holds addresses in the clear"
+    ),
+)
+
+masked_numbers = Table(
+    "masked_numbers",
+    metadata,
+    Column("number", Text, primary_key=True),
+    Column("order_id", Text, nullable=False),
+    Column("party", Text, nullable=False, comment="whom it reaches: rider or stop:<n>"),
+    Column("bound_at_ms", BigInteger, nullable=False),
+    Column("expires_at_ms", BigInteger, nullable=False),
+    Column("released_at_ms", BigInteger),
+    Index(
+        "masked_numbers_live",
+        "order_id",
+        "party",
+        unique=True,
+        postgresql_where=text("released_at_ms IS NULL"),
+    ),
 )

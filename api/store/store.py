@@ -16,9 +16,14 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from api.codec import to_json_text
+from api.keys import KeyRing
+from api.personal import Sealed
+from api.settings import KEEP_PERSONAL_DAYS, MASKED_NUMBERS
 from api.store import leases, orders, plans, reading, riders
 from api.store.hall import Hall
 from api.store.migrate import asyncpg_url
+from api.store.numbers import SandboxNumbers
+from api.store.personal import DAY_MS, PersonalStore
 from api.store.sequencing import WAKE_UP, Sequencing, means_unavailable
 from api.store.values import (
     CityState,
@@ -50,6 +55,11 @@ _log = logging.getLogger("hexrun.store")
 class Store:
     """PostgreSQL as the truth for orders and riders. Open it with `Store.open`, then `close` it."""
 
+    personal: PersonalStore
+    """Names, phones, addresses and notes."""
+    numbers: SandboxNumbers
+    """Masked numbers."""
+
     def __init__(self, engine: AsyncEngine, url: URL, source: str) -> None:
         self._engine, self._url = engine, url
         self.source = source
@@ -60,8 +70,17 @@ class Store:
         self._waker = asyncio.create_task(self._wake_sequencer(), name="wake the sequencer")
 
     @classmethod
-    async def open(cls, url: str) -> Store:
+    async def open(
+        cls,
+        url: str,
+        *,
+        keys: KeyRing | None = None,
+        keep_personal_days: int = KEEP_PERSONAL_DAYS,
+        masked_numbers: str = MASKED_NUMBERS,
+    ) -> Store:
         """Connect to a migrated database, see `migrate`.
+
+        Without `keys` personal data can be erased only.
 
         Raises:
             InvalidValue: `url` is not an address of PostgreSQL.
@@ -74,13 +93,18 @@ class Store:
             max_overflow=POOL_OVERFLOW_MAX,
             pool_timeout=POOL_WAIT_S,
             pool_pre_ping=True,
+            hide_parameters=True,  # an error in a log must not show what was written
             json_serializer=to_json_text,
             # Bodies are decoded straight into their classes, by whoever reads them.
             json_deserializer=_as_text,
         )
         event.listen(engine.sync_engine, "handle_error", _raise_unavailable)
         try:
-            return cls(engine, address, await reading.source(engine))
+            store = cls(engine, address, await reading.source(engine))
+            store.numbers = SandboxNumbers(engine, masked_numbers)
+            keep_ms = keep_personal_days * DAY_MS
+            store.personal = PersonalStore(engine, keys, store.numbers, keep_ms)
+            return store
         except BaseException:
             await engine.dispose()
             raise
@@ -107,8 +131,11 @@ class Store:
         *,
         idempotency: IdempotencyKey | None,
         open_at_ms: int | None = None,
+        personal: Sealed | None = None,
     ) -> Created:
         """Place a quoted order at `at_ms`: row, events and, with a key, the answer in one go.
+
+        `personal`, of `store.personal.seal_order`, is written with it.
 
         It waits as scheduled until `open_at_ms`, where that is later than `at_ms`.
         The same key with the same body gives the first answer again, whatever `order` is now.
@@ -117,7 +144,7 @@ class Store:
             Conflict: the key was used with another body, the id exists, or it is not quoted.
             InvalidValue: a text contains U+0000.
         """
-        created = await orders.create(self._engine, order, at_ms, idempotency, open_at_ms)
+        created = await orders.create(self._engine, order, at_ms, idempotency, open_at_ms, personal)
         if not created.replayed:
             self._written.set()
         return created

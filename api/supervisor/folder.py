@@ -149,6 +149,12 @@ class DataFolder:
         return os.geteuid() != 0 or is_open_to_all(self.run)
 
 
+def socket_folders(data: Path) -> tuple[Path, Path]:
+    """Where `DataFolder(data).sockets` may be: what runs on the folder holds its lock."""
+    path = data.resolve()
+    return path / "run", _short_path(path)
+
+
 def is_open_to_all(folder: Path) -> bool:
     """Whether every OS user may pass through `folder` and all folders above it."""
     return all(level.stat().st_mode & stat.S_IXOTH for level in (folder, *folder.parents))
@@ -164,13 +170,17 @@ def _is_alive(pid: int) -> bool:
     return True
 
 
+def _short_path(data: Path) -> Path:
+    digest = hashlib.sha256(os.fsencode(data)).hexdigest()[:12]
+    return SHORT_ROOT / f"hexrun-{digest}"
+
+
 def _short_folder(data: Path) -> Path:
     """A private folder for `data`'s sockets; one left by a process that was killed is used again.
 
     The name is derived, so it must be checked: in /tmp anybody may have made it first.
     """
-    digest = hashlib.sha256(os.fsencode(data)).hexdigest()[:12]
-    path = SHORT_ROOT / f"hexrun-{digest}"
+    path = _short_path(data)
     try:
         path.mkdir(mode=0o700)
     except FileExistsError:

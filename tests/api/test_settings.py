@@ -28,6 +28,9 @@ def test_the_defaults(environ: dict[str, str], tmp_path: Path) -> None:
     assert settings.city == CityArea(name="demo", lat=31.2304, lon=121.4737, radius_km=60.0)
     assert (settings.host, settings.http_port, settings.stream_port) == ("127.0.0.1", 8080, 8081)
     assert settings.data == tmp_path / "data"
+    assert settings.data_keys == tmp_path / "data" / "data-keys"
+    assert settings.keep_personal_days == 30
+    assert settings.masked_numbers.startswith("+999")
 
 
 def test_a_secret_is_made_once_and_for_this_user_only(
@@ -62,8 +65,14 @@ def test_everything_set(environ: dict[str, str]) -> None:
             "HEXRUN_HOST": "0.0.0.0",
             "HEXRUN_HTTP_PORT": "0",
             "HEXRUN_STREAM_PORT": "9000",
+            "HEXRUN_DATA_KEYS_FILE": "/etc/hexrun/keys",
+            "HEXRUN_KEEP_PERSONAL_DAYS": "0",
+            "HEXRUN_MASKED_NUMBERS": "+8617012340000-+8617012349999",
         }
     )
+    assert settings.data_keys == Path("/etc/hexrun/keys")
+    assert settings.keep_personal_days == 0
+    assert settings.masked_numbers == "+8617012340000-+8617012349999"
     assert settings.city == CityArea(name="berlin", lat=52.52, lon=13.405, radius_km=25.5)
     assert (settings.host, settings.http_port, settings.stream_port) == ("0.0.0.0", 0, 9000)
 
@@ -92,6 +101,9 @@ def test_everything_set(environ: dict[str, str]) -> None:
         ("HEXRUN_HTTP_PORT", "65536"),
         ("HEXRUN_STREAM_PORT", "-1"),
         ("HEXRUN_SECRET", "short"),
+        ("HEXRUN_KEEP_PERSONAL_DAYS", "-1"),
+        ("HEXRUN_KEEP_PERSONAL_DAYS", "4000"),
+        ("HEXRUN_KEEP_PERSONAL_DAYS", "month"),
     ],
 )
 def test_what_is_wrong_is_named(environ: dict[str, str], name: str, value: str) -> None:

@@ -18,6 +18,7 @@ from sqlalchemy.engine import make_url
 from api.auth import Tokens
 from api.clock import now_ms
 from api.http import make_app
+from api.keys import KeyRing
 from api.settings import CityArea, Settings
 from api.store import Store, migrate
 from api.store.schema import metadata
@@ -45,7 +46,13 @@ def http_database(servers: ServerUrls) -> str:
 
 
 @pytest.fixture
-async def store(http_database: str) -> AsyncIterator[Store]:
+def keys(tmp_path: Path) -> KeyRing:
+    """Those that the settings name, made."""
+    return KeyRing.open(tmp_path / "data-keys")
+
+
+@pytest.fixture
+async def store(http_database: str, keys: KeyRing) -> AsyncIterator[Store]:
     """A store on that database, emptied."""
     connection = await asyncpg.connect(http_database.replace("+asyncpg", "", 1))
     emptied = "; ".join(f"DELETE FROM {t}" for t in metadata.tables if t != "installation")
@@ -54,7 +61,7 @@ async def store(http_database: str) -> AsyncIterator[Store]:
         "SET session_replication_role = replica; SET synchronous_commit = off; " + emptied
     )
     await connection.close()
-    opened = await Store.open(http_database)
+    opened = await Store.open(http_database, keys=keys)
     yield opened
     await opened.close()
 

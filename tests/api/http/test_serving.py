@@ -111,6 +111,8 @@ async def test_the_description_names_every_route(client_as: ClientAs) -> None:
         "/v1/riders/{rider_id}",
         "/v1/riders/{rider_id}/shift",
         "/v1/city/{city}/status",
+        "/v1/orders/{order_id}/contacts",
+        "/v1/erasures",
         "/livez",
         "/readyz",
     }

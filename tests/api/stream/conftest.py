@@ -22,6 +22,8 @@ from websockets.typing import Subprotocol
 from api.auth import Tokens
 from api.clock import now_ms
 from api.gateway import serve_gateway
+from api.keys import KeyRing
+from api.personal import in_the_clear, without_texts
 from api.pool import Pool
 from api.segments import SegmentWriter
 from api.sequencer import run_sequencer
@@ -162,7 +164,10 @@ class World:
             price_fen=1200,
             **fields,
         )
-        return (await self.store.create_order(order, at_ms, idempotency=None)).order
+        sealed = self.store.personal.seal_order(order, in_the_clear(order), at_ms)
+        bare = without_texts(order)
+        done = await self.store.create_order(bare, at_ms, idempotency=None, personal=sealed)
+        return done.order
 
     async def offer(self, order: Order, rider_id: str, before: tuple[RouteStop, ...] = ()) -> Order:
         """Offer the order; `before` comes first in the route that goes with it."""
@@ -212,7 +217,7 @@ def _url(servers: ServerUrls, database: str) -> str:
 @pytest.fixture
 async def world(migrated_url: str, redis_url: str, tmp_path: Path) -> AsyncIterator[World]:
     """A store with a sequencer; a test starts the gateway itself, or takes `live`."""
-    store = await Store.open(migrated_url)
+    store = await Store.open(migrated_url, keys=KeyRing.open(tmp_path / "data-keys"))
     settings = Settings(
         postgres_url=migrated_url,
         redis_url=redis_url,

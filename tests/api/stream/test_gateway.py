@@ -320,16 +320,16 @@ async def test_a_rider_serves_an_order(live):
     offer = await rider.hear("offer")
     assert (offer["order_id"], offer["number"], offer["price_fen"]) == ("a", 1, 1200)
     assert [(s["kind"], s["lat"], s["text"]) for s in offer["stops"]] == [
-        ("pickup", LAT, f"door {LAT}"),
-        ("dropoff", LAT + 0.01, f"door {LAT + 0.01}"),
+        ("pickup", LAT, ""),
+        ("dropoff", LAT + 0.01, ""),
     ]
     assert [s["stop"] for s in offer["route"]] == [0, 1]
     await rider.say("accept", action_id="1", order_id="a", number=1)
     assert (await rider.hear("result"))["ok"]
     route = await rider.hear("route")
-    assert [(s["order_id"], s["stop"], s["state"]) for s in route["stops"]] == [
-        ("a", 0, "planned"),
-        ("a", 1, "planned"),
+    assert [(s["order_id"], s["stop"], s["state"], s["text"]) for s in route["stops"]] == [
+        ("a", 0, "planned", f"door {LAT}"),
+        ("a", 1, "planned", f"door {LAT + 0.01}"),
     ]
     for n, (stop, state) in enumerate(((0, "arrived"), (0, "done"), (1, "arrived"), (1, "done"))):
         await rider.say(

@@ -2,8 +2,8 @@
 
 from alembic import op
 
-revision = "0002_hall"
-down_revision = "0001"
+revision = "0007"
+down_revision = "0006"
 branch_labels = None
 depends_on = None
 

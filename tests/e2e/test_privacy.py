@@ -1,0 +1,267 @@
+"""The life of one order with unmistakable personal data, and then a search for them everywhere.
+
+The live system as `hexrun up` runs it: HTTP, gateway, sequencer, dispatcher, PostgreSQL, Valkey.
+"""
+
+import asyncio
+import itertools
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from urllib.parse import quote
+
+import asyncpg
+import httpx2
+import pytest
+import redis.asyncio
+from websockets.asyncio.client import connect
+
+from api.auth import Tokens
+from api.store.schema import metadata
+from api.supervisor.folder import socket_folders
+
+ROOT = __file__.rsplit("/tests/", 1)[0]
+START_LIMIT_S = 120
+LIMIT_S = 30
+HERE = {"lat": 31.2290, "lon": 121.4780}
+# Each occurs nowhere else; numbers are searched for as people dial them.
+MARKERS = {
+    "name of the customer": "Quuxolina Xyzzyberg",
+    "phone of the customer": "13977735557",
+    "phone of the sender": "13866624446",
+    "name of the rider": "Plughard Waldorfson",
+    "phone of the rider": "13755513335",
+    "address": "Frobozz Lane 4711 behind the Grue",
+    "note": "door code is FNORD-8823",
+    "phone in a reason": "13644402224",
+}
+# To prove that the search would find what is there.
+CONTROL = "customer-plover-1"
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class City:
+    def __init__(self, folder):
+        self.folder = folder
+        folder.mkdir()
+        (folder / "dispatch.yaml").write_text(
+            "policy:\n  tick_ms: 300\n  complete_after_ms: 500\n  offer_ms: 60000\n"
+        )
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("HEXRUN_")}
+        self.http, self.stream = free_port(), free_port()
+        environment |= {"HEXRUN_HTTP_PORT": str(self.http), "HEXRUN_STREAM_PORT": str(self.stream)}
+        self.said = []
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "api.cli", "up", "--data", str(folder)],
+            cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        threading.Thread(target=self._listen, daemon=True).start()
+        until = time.monotonic() + START_LIMIT_S
+        while not any("is up at" in line for line in self.said):
+            assert self.process.poll() is None, self.said
+            assert time.monotonic() < until, self.said
+            time.sleep(0.1)
+        self.tokens = Tokens((folder / "secret").read_text().strip())
+
+    def _listen(self):
+        self.said.extend(iter(self.process.stdout.readline, ""))
+
+    def client(self, role, sub):
+        token = self.tokens.mint(sub=sub, role=role)
+        headers = {"Authorization": f"Bearer {token}"}
+        return httpx2.AsyncClient(base_url=f"http://127.0.0.1:{self.http}", headers=headers)
+
+    def sockets(self):
+        return next(f for f in socket_folders(self.folder) if (f / "valkey.sock").exists())
+
+    def end(self):
+        if self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(60)
+
+
+@pytest.fixture(scope="module")
+def city(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("privacy")
+    for level in (folder, folder.parent):
+        level.chmod(0o755)  # as root, PostgreSQL's user must pass
+    city = City(folder / "data")
+    yield city
+    city.end()
+
+
+def order_form():
+    there = {"lat": 31.2340, "lon": 121.4790, "text": MARKERS["address"]}
+    contact = {
+        "name": MARKERS["name of the customer"],
+        "phone": "+86 " + MARKERS["phone of the customer"],
+    }
+    return {
+        "stops": [
+            {"place": HERE, "contact": {"phone": MARKERS["phone of the sender"]}},
+            {"place": there, "contact": contact},
+        ],
+        "note": MARKERS["note"],
+    }
+
+
+async def live_one_order(city):
+    """Place, refuse, offer, decline, accept, serve, complete; who saw what on the way."""
+    seen = {}
+    rider, customer = city.client("rider", "r1"), city.client("customer", CONTROL)
+    async with rider, customer:
+        me = {
+            "id": "r1",
+            "name": MARKERS["name of the rider"],
+            "phone": MARKERS["phone of the rider"],
+        }
+        assert (await rider.post("/v1/riders", json=me)).status_code == 200
+        on = {"on": True, "shift_end_ms": int(time.time() * 1000) + 3_600_000}
+        on["place"] = HERE | {"text": MARKERS["address"]}
+        assert (await rider.post("/v1/riders/r1/shift", json=on)).status_code == 200
+        wrong = order_form() | {"note": MARKERS["note"] * 50}
+        for key, body in (("w1", json.dumps(wrong)), ("w2", json.dumps(order_form())[:-3])):
+            headers = {"Idempotency-Key": key, "Content-Type": "application/json"}
+            refused = await customer.post("/v1/orders", content=body, headers=headers)
+            assert refused.status_code == 422
+        ids = []
+        for key in ("k1", "k2"):
+            headers = {"Idempotency-Key": key}
+            placed = await customer.post("/v1/orders", json=order_form(), headers=headers)
+            assert placed.status_code == 201, placed.text
+            ids.append(placed.json()["id"])
+        reason = {"reason": f"call me on {MARKERS['phone in a reason']}"}
+        cancelled = await customer.post(f"/v1/orders/{ids[1]}/cancel", json=reason)
+        seen["reason"] = cancelled.json()["ended_reason"]
+        order_id = ids[0]
+        path = f"/v1/orders/{order_id}"
+
+        token = city.tokens.mint(sub="r1", role="rider")
+        async with asyncio.timeout(LIMIT_S):
+            async with connect(f"ws://127.0.0.1:{city.stream}/v1/stream") as phone:
+                count = itertools.count()
+
+                async def say(**frame):
+                    await phone.send(json.dumps(frame))
+
+                async def hear(kind, where=lambda frame: True):
+                    while True:
+                        frame = json.loads(await phone.recv())
+                        if frame["type"] == kind and where(frame):
+                            return frame
+
+                async def act(**frame):
+                    await say(action_id=f"a{next(count)}", **frame)
+                    assert (await hear("result"))["ok"]
+
+                await say(type="hello", token=token)
+                fix = {"seq": 0, "at_ms": int(time.time() * 1000), **HERE, "system": "gcj02"}
+                await say(type="fixes", fixes=[fix])
+                offer = await hear("offer", lambda frame: frame["order_id"] == order_id)
+                seen["offer"] = offer["stops"]
+                seen["order offered"] = (await rider.get(path)).json()
+                await act(type="accept", order_id=order_id, number=offer["number"])
+                route = await hear("route", lambda frame: len(frame["stops"]) == 2)
+                seen["route"] = route["stops"]
+                seen["order accepted"] = (await rider.get(path)).json()
+                seen["rider calls"] = (await rider.get(path + "/contacts")).json()["contacts"]
+                seen["customer calls"] = (await customer.get(path + "/contacts")).json()["contacts"]
+                for stop, state in itertools.product((0, 1), ("heading", "arrived", "done")):
+                    at_ms = int(time.time() * 1000)
+                    await act(type="stop", order_id=order_id, stop=stop, state=state, at_ms=at_ms)
+            while (order := (await customer.get(path)).json())["state"] != "completed":
+                await asyncio.sleep(0.1)
+        seen["order at last"] = order
+    return seen
+
+
+def hexrun_keys(city, *args):
+    """(exit code, word, word, ...) of `hexrun keys` on the running system's folder."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("HEXRUN_")}
+    line = [sys.executable, "-m", "api.cli", "keys", *args, "--data", str(city.folder)]
+    done = subprocess.run(
+        line, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    return [done.returncode, *done.stdout.split()]
+
+
+async def everything_stored(city):
+    """(where, text) of every row of every table and of every key of Redis."""
+    folder = city.sockets()
+    url = f"postgresql://hexrun@/hexrun?host={quote(str(folder / 'pg'))}"
+    database = await asyncpg.connect(url)
+    found = []
+    for table in metadata.tables:
+        for row in await database.fetch(f"SELECT t::text AS row FROM {table} AS t"):
+            found.append((table, row["row"]))
+    await database.close()
+    pool = redis.asyncio.from_url(f"unix://{folder / 'valkey.sock'}")
+    reads = {
+        b"string": lambda key: pool.get(key),
+        b"hash": lambda key: pool.hgetall(key),
+        b"set": lambda key: pool.smembers(key),
+        b"list": lambda key: pool.lrange(key, 0, -1),
+        b"zset": lambda key: pool.zrange(key, 0, -1, withscores=True),
+        b"stream": lambda key: pool.xrange(key),
+    }
+    async for key in pool.scan_iter():
+        found.append(("redis", repr((key, await reads[await pool.type(key)](key)))))
+    await pool.aclose()
+    return found
+
+
+def hidden_in(text):
+    """Which markers the text holds, as they are or as PostgreSQL shows bytes."""
+    data = text if isinstance(text, bytes) else text.encode()
+    return [
+        what
+        for what, marker in MARKERS.items()
+        if marker.encode() in data or marker.encode().hex().encode() in data
+    ]
+
+
+def test_personal_data_are_shown_to_who_needs_them_and_are_nowhere_in_the_clear(city):
+    seen = asyncio.run(live_one_order(city))
+    address, note = MARKERS["address"], MARKERS["note"]
+    whole, phone = seen["order at last"], MARKERS["phone of the customer"]
+    assert whole["stops"][1]["place"]["text"] == address
+    assert whole["stops"][1]["contact"]["phone"] == "+86" + phone
+    assert whole["note"] == note
+    assert [stop["text"] for stop in seen["offer"]] == ["", ""]
+    assert hidden_in(json.dumps(seen["order offered"])) == []
+    assert [stop["text"] for stop in seen["route"]] == ["", address]
+    assert hidden_in(json.dumps(seen["order accepted"])) == ["address", "note"]
+    assert seen["order accepted"]["stops"][1]["contact"] == {"name": "Q.", "phone": ""}
+    numbers = {p["party"]: p["masked_number"] for p in seen["rider calls"]}
+    assert numbers.keys() == {"stop:0", "stop:1"}
+    assert {p["party"]: p["name"] for p in seen["customer calls"]}["rider"] == "P."
+    assert hidden_in(json.dumps([seen["rider calls"], seen["customer calls"]])) == []
+    assert all(number.startswith("+999") for number in numbers.values())
+    assert seen["reason"] == "call me on ***"
+
+    _, key_id, rows = hexrun_keys(city, "list")
+    assert int(rows) == 3  # two orders and the rider
+    assert hexrun_keys(city, "remove", key_id)[0] == 2
+
+    stored = asyncio.run(everything_stored(city))
+    assert {where for where, text in stored if CONTROL in text} >= {"orders", "events", "redis"}
+    assert [(where, what) for where, text in stored for what in hidden_in(text)] == []
+
+    city.end()  # whatever was still in memory is on the disk now
+    files = [path for path in city.folder.rglob("*") if path.is_file()]
+    for folder in ("postgres", "segments", "journal", "logs"):
+        assert any(folder in path.parts for path in files), folder
+    journals = [path for path in files if "journal" in path.parts]
+    assert any(CONTROL.encode() in path.read_bytes() for path in journals)
+    leaks = [(str(path), what) for path in files for what in hidden_in(path.read_bytes())]
+    assert leaks == []
+    assert hidden_in("".join(city.said)) == []
