@@ -40,6 +40,7 @@ class CloseCode(IntEnum):
     FORBIDDEN = 4403
     RESUME = 4408
     SUPERSEDED = 4409
+    RATE_LIMITED = 4429
 
 
 # --- effects ----------------------------------------------------------------------------------
@@ -138,6 +139,7 @@ _FRAMES: dict[Role, tuple[type, ...]] = {
     Role.CUSTOMER: _VIEWER,
     Role.MERCHANT: _VIEWER,
     Role.OPERATOR: (*_VIEWER, m.WatchCity),
+    Role.INTEGRATOR: _VIEWER,
 }
 
 
@@ -198,8 +200,6 @@ class Session:
         """
         if self._state is not _State.ADMISSION:
             return []
-        if claims.role not in _FRAMES:
-            return self._forbidden("token.role", claims.role, ", ".join(_FRAMES))
         if claims.city != self._city:
             return self._forbidden("token.city", claims.city, self._city)
         if claims.role is Role.RIDER:
@@ -228,6 +228,10 @@ class Session:
     def refuse(self, why: str) -> list[Effect]:
         """There is no good token, or no hello came in time."""
         return self._close(CloseCode.UNAUTHORISED, why)
+
+    def slow_down(self, why: str) -> list[Effect]:
+        """He comes too often."""
+        return self._close(CloseCode.RATE_LIMITED, why)
 
     def end(self, code: int, reason: str, now_ms: int) -> list[Effect]:
         """The server ends the session; a stored fix that is not acknowledged yet is, first."""
@@ -269,11 +273,16 @@ class Session:
         return [Send(m.Ack(seq=self._mark.stored, server_ms=now_ms))]
 
     def may_see(self, order: Order) -> bool:
-        """Whether the order is this customer's or merchant's; an operator sees his tenant's."""
+        """Whether the order is his own: operators and integrators see those of their tenant.
+
+        A token that is scoped to orders sees these, of its tenant.
+        """
         who = self.claims
         if who is None or order.tenant != who.tenant or order.city != self._city:
             return False
-        if who.role is Role.OPERATOR:
+        if who.orders:
+            return order.id in who.orders
+        if who.role in (Role.OPERATOR, Role.INTEGRATOR):
             return True
         own = {Role.CUSTOMER: order.customer_id, Role.MERCHANT: order.merchant_id}.get(who.role)
         return own == who.sub

@@ -21,6 +21,8 @@ sim = typer.Typer(
 jobs = typer.Typer(help="The registered job types.", no_args_is_help=True)
 app.add_typer(sim, name="sim")
 app.add_typer(jobs, name="jobs")
+key = typer.Typer(help="API keys for servers.", no_args_is_help=True)
+app.add_typer(key, name="key")
 
 Data = Annotated[Path, typer.Option(help="The data folder.", envvar="HEXRUN_DATA")]
 Seed = Annotated[int, typer.Option(help="Names the random streams.", min=0)]
@@ -125,6 +127,24 @@ def token(
     secret = read_secret(os.environ, data, make=False)
     city = city or city_name(os.environ, data)
     typer.echo(mint(secret, sub=sub, role=role, city=city, ttl_s=60 * minutes))
+
+
+@key.command("create")
+def key_create(
+    role: Annotated[str, typer.Option(help="integrator, merchant or operator.")],
+    sub: Annotated[str, typer.Option(help="Whose: the id in that role.")],
+    tenant: Annotated[str, typer.Option(help="The brand it is good for.")] = "default",
+    city: Annotated[
+        str | None, typer.Option(help="The city it is good for; the data folder's own if none.")
+    ] = None,
+    label: Annotated[str, typer.Option(help="To know it by in the list.")] = "",
+    days: Annotated[int | None, typer.Option(help="How long it is good.", min=1)] = None,
+    data: Data = Path("data"),
+) -> None:
+    """Make an API key and print it, once. Needs the database: the folder's own, while it runs."""
+    from api.cli.keys import create
+
+    create(role=role, sub=sub, tenant=tenant, city=city, label=label, days=days, data=data)
 
 
 @sim.command("run")

@@ -16,7 +16,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
 from api import messages as m
-from api.auth import Role, Tokens
+from api.auth import Claims, Role
 from api.cancelling import end_if_cancelled
 from api.clock import now_ms
 from api.gateway.audience import Audience, View
@@ -25,6 +25,8 @@ from api.gateway.ingest import Ingest, Taken
 from api.gateway.marks import Watermarks
 from api.gateway.outbox import Outbox
 from api.gateway.publish import Publisher
+from api.guard import Guard
+from api.rates import Limit, Rates
 from api.session import (
     Authenticate,
     Close,
@@ -38,7 +40,7 @@ from api.session import (
     Watermark,
 )
 from api.store import UNAVAILABLE, Store
-from geo.errors import Conflict, NotFound, Unauthorised
+from geo.errors import Conflict, NotFound, RateLimited, Unauthorised, Unavailable
 
 log = structlog.get_logger(__name__)
 
@@ -54,25 +56,32 @@ _LATEST: dict[type[m.Told], str] = {m.Ack: "ack", m.Route: "route"}
 class Parts:
     """What the connections of a gateway share."""
 
-    tokens: Tokens
+    guard: Guard
     store: Store
     marks: Watermarks
     ingest: Ingest
     audience: Audience
     publisher: Publisher
     city_map: CityMap
+    rates: Rates | None = None
 
 
 class Connection:
     """Reads frames into a `Session` and carries out what it says, until the socket is closed."""
 
     def __init__(
-        self, socket: ServerConnection, session: Session, codec: m.Codec, parts: Parts
+        self,
+        socket: ServerConnection,
+        session: Session,
+        codec: m.Codec,
+        parts: Parts,
+        address: str = "unknown",
     ) -> None:
         self.session = session
         self.rider_id: str | None = None
         self.route: m.Route | None = None
         self._socket, self._codec, self._parts = socket, codec, parts
+        self._address = address
         self._outbox = Outbox()
         self._close: Close | None = None
         self._mark = Watermark()
@@ -151,6 +160,18 @@ class Connection:
         """Acknowledge what is stored, send what is queued, and close."""
         self._carry_out_now(self.session.end(code, reason, now_ms()))
 
+    def look_again(self) -> None:
+        """End it if its token has been revoked since."""
+        claims = self.session.claims
+        if claims is None or not self.session.is_open:
+            return
+        try:
+            self._parts.guard.check(claims)
+        except Unauthorised as error:
+            self.end(CloseCode.UNAUTHORISED, str(error))
+        except Unavailable as error:
+            self.end(CloseCode.INTERNAL_ERROR, str(error))
+
     def deafen(self) -> None:
         """Take no more frames; whoever sent them was not told that they are stored."""
         self._deaf = True
@@ -219,10 +240,8 @@ class Connection:
                 self._outbox.close()
 
     async def _authenticate(self, token: str) -> None:
-        try:
-            claims = self._parts.tokens.verify(token)
-        except Unauthorised as error:
-            self._carry_out_now(self.session.refuse(str(error)))
+        claims = await self._claims(token)
+        if claims is None:
             return
         mark, rider = Watermark(), None
         if claims.role is Role.RIDER:
@@ -235,6 +254,7 @@ class Connection:
                 return
             mark = await self._parts.marks.of(claims.sub)
         self._carry_out_now(self.session.admit(claims, mark, now_ms(), rider))
+        self.look_again()  # it may have been revoked while the rider was looked up
         if not self.session.is_open or rider is None:
             return
         self._mark, self.rider_id = mark, claims.sub
@@ -242,6 +262,28 @@ class Connection:
         if before is not None:
             before.end(CloseCode.SUPERSEDED, "this rider has connected again")
         self._act(lambda: self._parts.publisher.greet(self, claims.sub))
+
+    async def _claims(self, token: str) -> Claims | None:
+        """The claims of a good token, counted; None after saying what is wrong with it."""
+        guard, rates = self._parts.guard, self._parts.rates
+        try:
+            try:
+                claims = guard.token(token)
+            except Unauthorised as error:
+                if rates is not None and not error.genuine:
+                    await rates.hit(Limit.STRANGER, self._address)
+                raise
+            if rates is not None:
+                await rates.hit(Limit.SUBJECT, claims.holder)
+        except Unauthorised as error:
+            self._carry_out_now(self.session.refuse(str(error)))
+        except RateLimited as error:
+            self._carry_out_now(self.session.slow_down(str(error)))
+        except Unavailable as error:
+            self.end(CloseCode.INTERNAL_ERROR, str(error))
+        else:
+            return claims
+        return None
 
     def _act(self, action: Callable[[], Awaitable[None]], action_id: str | None = None) -> None:
         if self._worker is None:

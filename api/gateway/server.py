@@ -22,7 +22,6 @@ from websockets.exceptions import NegotiationError
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
-from api.auth import Tokens
 from api.gateway.audience import Audience
 from api.gateway.city_map import CityMap
 from api.gateway.connection import Connection, Parts
@@ -31,12 +30,16 @@ from api.gateway.ingest import Ingest
 from api.gateway.marks import Watermarks
 from api.gateway.mirror import Mirror
 from api.gateway.publish import Publisher
+from api.gateway.quiet import quiet_logger
+from api.guard import Guard
 from api.messages import CODECS, FRAME_BYTES_MAX, JSON
 from api.pool import Pool
+from api.rates import Limit, Rates
 from api.segments import SegmentWriter
 from api.session import CloseCode, Session
 from api.settings import Settings
 from api.store import Store
+from geo.errors import RateLimited
 
 log = structlog.get_logger(__name__)
 
@@ -77,8 +80,10 @@ async def serve_gateway(
     publisher = Publisher(store, mirror, audience, city_map)
     ingest = Ingest(writer, pool, _settled(audience), _lost(audience))
     marks = Watermarks(pool)
-    parts = Parts(Tokens(settings.secret), store, marks, ingest, audience, publisher, city_map)
-    door = _Door(city.name, parts)
+    guard, rates = Guard.of(settings, store), Rates(settings.rates, redis)
+    guard.hurry_on_hangup()
+    parts = Parts(guard, store, marks, ingest, audience, publisher, city_map, rates)
+    door = _Door(city.name, parts, rates)
     loaded = asyncio.Event()
     try:
         async with asyncio.TaskGroup() as tasks:
@@ -91,6 +96,7 @@ async def serve_gateway(
                     follow_events(store, following, pool, city.name, publisher, loaded, stop),
                     follow_frames(Pool(following, city.name), publisher),
                     tick_map(city_map),
+                    guard.run(lambda: _look_again(audience)),
                 )
             ]
             await _first(loaded, stop)
@@ -108,6 +114,7 @@ async def serve_gateway(
                 ping_timeout=PING_S,
                 close_timeout=CLOSE_LIMIT_S,
                 server_header="hexrun",
+                logger=quiet_logger(),
             ) as server:
                 port = server.sockets[0].getsockname()[1]
                 log.info("gateway_listens", host=settings.host, port=port, city=city.name)
@@ -131,14 +138,21 @@ class _Door:
 
     city: str
     parts: Parts
+    rates: Rates
 
     async def handle(self, socket: ServerConnection) -> None:
         codec = CODECS[socket.subprotocol] if socket.subprotocol else JSON
         token = _token_of(socket.request)
         session = Session(uuid.uuid4().hex, self.city, codec, token)
-        await Connection(socket, session, codec, self.parts).serve()
+        address = self._address(socket, socket.request)
+        await Connection(socket, session, codec, self.parts, address).serve()
 
-    def check(self, socket: ServerConnection, request: Request) -> Response | None:
+    def _address(self, socket: ServerConnection, request: Request | None) -> str:
+        peer = socket.remote_address
+        forwarded = request.headers.get_all("X-Forwarded-For") if request is not None else []
+        return self.rates.address(peer[0] if peer else None, forwarded)
+
+    async def check(self, socket: ServerConnection, request: Request) -> Response | None:
         """Answer plain HTTP; None lets the upgrade go on."""
         path = urlsplit(request.path).path
         if path == HEALTH_PATH:
@@ -147,7 +161,19 @@ class _Door:
             return socket.respond(HTTPStatus.NOT_FOUND, f"the stream is at {STREAM_PATH}\n")
         if len(self.parts.audience.everyone) >= CONNECTIONS_MAX:
             return socket.respond(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections\n")
+        try:
+            await self.rates.hit(Limit.SOCKETS, self._address(socket, request))
+        except RateLimited as error:
+            refusal = socket.respond(HTTPStatus.TOO_MANY_REQUESTS, f"{error}\n")
+            refusal.headers["Retry-After"] = str(error.retry_after_s)
+            return refusal
         return None
+
+
+def _look_again(audience: Audience) -> None:
+    """The revocations have changed, or cannot be read."""
+    for connection in list(audience.everyone):
+        connection.look_again()
 
 
 async def _leave(server: Server, audience: Audience, ingest: Ingest) -> None:

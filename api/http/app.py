@@ -7,10 +7,12 @@ from pathlib import Path
 from fastapi import FastAPI
 from redis.asyncio import Redis
 
-from api.auth import Tokens
-from api.http import city, console, errors, events, health, orders, riders
+from api.guard import Guard
+from api.http import audit, city, console, errors, events, health, keys, orders, riders, tokens
 from api.http.access import Parts
 from api.http.limits import BodyLimit
+from api.http.ratelimit import StrangerLimit
+from api.rates import Rates
 from api.settings import Settings
 from api.store import Store
 
@@ -21,12 +23,14 @@ def make_app(
     """The application on an open store. `GET /openapi.json` describes it."""
     # The ready-made pages for the description load their script from other hosts.
     app = FastAPI(title="hexrun", version="1", docs_url=None, redoc_url=None)
-    app.state.parts = Parts(
-        store=store, settings=settings, redis=redis, tokens=Tokens(settings.secret)
-    )
+    guard, rates = Guard.of(settings, store), Rates(settings.rates, redis)
+    app.state.parts = Parts(store=store, settings=settings, redis=redis, guard=guard, rates=rates)
+    # The last one is the outermost.
     app.add_middleware(BodyLimit)
+    app.add_middleware(audit.AuditTrail, store=store)
+    app.add_middleware(StrangerLimit, rates=rates)
     errors.install(app)
-    for part in (orders, riders, events, city, health):
+    for part in (orders, riders, events, city, health, keys, tokens, audit):
         app.include_router(part.router)
     console.install(app, console_folder)
     return app

@@ -14,6 +14,7 @@ from api.clock import now_ms
 from api.http.access import (
     AnswerSystem,
     Caller,
+    ScopedCaller,
     WithParts,
     client_of,
     only,
@@ -21,6 +22,7 @@ from api.http.access import (
     reach_order,
 )
 from api.http.answers import OrderAnswer, QuoteAnswer, view_order, view_quote
+from api.http.audit import about
 from api.http.errors import RESPONSES, refusal_response
 from api.http.forms import ID, CancelForm, NewOrderForm, QuoteForm
 from api.http.prices import PRICE_TTL_S, open_price, read_form, sign_price
@@ -80,6 +82,7 @@ async def place(
     )
     # Before any check that depends on the time: a retry must not fail where the first did not.
     created = await parts.store.replay(key) or await _create(form, caller, parts, key)
+    about(created.order.id)
     if created.replayed:
         response.headers["Idempotent-Replay"] = "true"
     return view_order(created.order, coordinate_system)
@@ -109,7 +112,7 @@ async def _create(
 @router.get("/orders/{order_id}")
 async def look(
     order_id: OrderId,
-    caller: Caller,
+    caller: ScopedCaller,
     parts: WithParts,
     coordinate_system: AnswerSystem = System.GCJ02,
 ) -> OrderAnswer:

@@ -43,9 +43,13 @@ async def serve_http(
     await migrate(settings.postgres_url)
     store = await Store.open(settings.postgres_url)
     redis = Redis.from_url(settings.redis_url, socket_timeout=ANSWER_LIMIT_S)
+    app = make_app(store, settings, redis)
+    guard = app.state.parts.guard
+    guard.hurry_on_hangup()
+    guarding = asyncio.create_task(guard.run(), name="guard")
     server = _Server(
         uvicorn.Config(
-            make_app(store, settings, redis),
+            app,
             host=settings.host,
             port=settings.http_port,
             lifespan="off",
@@ -53,6 +57,7 @@ async def serve_http(
             access_log=False,
             log_config=None,
             server_header=False,
+            proxy_headers=False,  # whom to believe is said by HEXRUN_TRUSTED_PROXIES
             limit_concurrency=CONNECTIONS_MAX,
             timeout_graceful_shutdown=GRACE_S,
         )
@@ -71,6 +76,8 @@ async def serve_http(
         try:
             await serving
         finally:
+            guarding.cancel()
+            await asyncio.wait({guarding})
             await redis.aclose()
             await store.close()
 

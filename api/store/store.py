@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from api.codec import to_json_text
 from api.store import leases, orders, plans, reading, riders
+from api.store.keys import KeyStore
 from api.store.migrate import asyncpg_url
 from api.store.sequencing import WAKE_UP, Sequencing, means_unavailable
 from api.store.values import (
@@ -53,6 +54,8 @@ class Store:
         self._engine, self._url = engine, url
         self.source = source
         """Names this database in the streams that are fed from it."""
+        self.keys = KeyStore(engine)
+        """API keys, revocations and the audit log."""
         self._closing = False
         self._written = asyncio.Event()
         self._waker = asyncio.create_task(self._wake_sequencer(), name="wake the sequencer")
