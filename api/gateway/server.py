@@ -6,6 +6,7 @@ May import everything of `api`.
 from __future__ import annotations
 
 import asyncio
+import logging
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -30,7 +31,6 @@ from api.gateway.ingest import Ingest
 from api.gateway.marks import Watermarks
 from api.gateway.mirror import Mirror
 from api.gateway.publish import Publisher
-from api.gateway.quiet import quiet_logger
 from api.guard import Guard
 from api.messages import CODECS, FRAME_BYTES_MAX, JSON
 from api.pool import Pool
@@ -114,7 +114,7 @@ async def serve_gateway(
                 ping_timeout=PING_S,
                 close_timeout=CLOSE_LIMIT_S,
                 server_header="hexrun",
-                logger=quiet_logger(),
+                logger=_quiet_logger(),
             ) as server:
                 port = server.sockets[0].getsockname()[1]
                 log.info("gateway_listens", host=settings.host, port=port, city=city.name)
@@ -241,6 +241,13 @@ def _token_of(request: Request | None) -> str | None:
         return token.strip()
     given = parse_qs(urlsplit(request.path).query).get("token")
     return given[0] if given else None
+
+
+def _quiet_logger() -> logging.Logger:
+    """For the library, which at DEBUG writes every request down, with the token of its query."""
+    logger = logging.getLogger("hexrun.gateway.websockets")
+    logger.setLevel(logging.INFO)
+    return logger
 
 
 def _select_subprotocol(
