@@ -99,6 +99,13 @@ def test_every_route_has_a_row(house: Any) -> None:
     assert known | set(routes_of(house.app.routes)) == set(ROUTES) | PUBLIC
 
 
+def test_the_description_says_who_is_refused(house: Any) -> None:
+    for path, item in house.app.openapi()["paths"].items():
+        for operation in item.values():
+            if path.startswith("/v1/"):
+                assert {"401", "403", "429"} <= set(operation["responses"]), path
+
+
 def test_every_frame_has_a_row() -> None:
     assert {m.frame_type(t.__name__) for t in m.CLIENT_FRAMES} == set(FRAMES)
 
