@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -66,8 +67,9 @@ async def scoped_claims_of(
         request.state.known = error.genuine
         raise
     request.state.known, request.state.claims = True, claims
-    await parts.rates.hit(Limit.SUBJECT, claims.holder)
-    await parts.rates.hit(Limit.ADDRESS, address)
+    await asyncio.gather(
+        parts.rates.hit(Limit.SUBJECT, claims.holder), parts.rates.hit(Limit.ADDRESS, address)
+    )
     served = parts.settings.city.name
     if claims.city != served:
         raise Forbidden(f"the token is for the city {claims.city!r}, this server has {served!r}")
