@@ -109,7 +109,7 @@ class Guard:
         blind_s, age_s = (at_ms - self._read_ms) / 1000, at_ms / 1000 - claims.iat
         if blind_s > BLIND_MAX_S and age_s > BLIND_MAX_S:
             raise Unavailable(
-                f"revocations could not be read for {blind_s:.0f} s: till then a token is good for "
+                "the revocations cannot be read: until they can, a token is good for "
                 f"{BLIND_MAX_S} s from its making; ask for a fresh one"
             )
 

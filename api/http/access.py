@@ -65,6 +65,8 @@ async def scoped_claims_of(
     except Unauthorised as error:
         # Who lets a token of ours run out guesses nothing: he is not counted as a stranger.
         request.state.known = error.genuine
+        if error.genuine:
+            await parts.rates.hit(Limit.ADDRESS, address)
         raise
     request.state.known, request.state.claims = True, claims
     await asyncio.gather(

@@ -136,7 +136,6 @@ async def test_a_gateway_that_cannot_read_says_so_and_closes_old_tokens(
 
     with monkeypatch.context() as broken:
         broken.setattr(guarding, "BLIND_MAX_S", 60)
-        broken.setattr(guarding, "now_ms", now_ms)
         broken.setattr(KeyStore, "revoked", away)
         await _until(lambda: (Mode.REVOCATIONS_STALE, "") in modes())
         broken.setattr(guarding, "BLIND_MAX_S", 0.3)
