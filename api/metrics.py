@@ -26,6 +26,8 @@ class Mode(StrEnum):
     DISK_SLOW = "disk_slow"
     CLOCK_JUMPED = "clock_jumped"
     OVERLOADED = "overloaded"
+    RATES_LOCAL = "rates_local"
+    REVOCATIONS_STALE = "revocations_stale"
 
 
 _DEGRADED = Gauge("hexrun_degraded", "1 while the process does without this", ["mode", "city"])

@@ -43,6 +43,7 @@ class CloseCode(IntEnum):
     FORBIDDEN = 4403
     RESUME = 4408
     SUPERSEDED = 4409
+    RATE_LIMITED = 4429
 
 
 class Registered(Protocol):
@@ -151,6 +152,7 @@ _FRAMES: dict[Role, tuple[type, ...]] = {
     Role.CUSTOMER: _VIEWER,
     Role.MERCHANT: _VIEWER,
     Role.OPERATOR: (*_VIEWER, m.WatchCity),
+    Role.INTEGRATOR: _VIEWER,
 }
 
 
@@ -219,8 +221,6 @@ class Session:
         """
         if self._state is not _State.ADMISSION:
             return []
-        if claims.role not in _FRAMES:
-            return self._forbidden("token.role", claims.role, ", ".join(_FRAMES))
         if claims.city not in self._cities:
             return self._forbidden("token.city", claims.city, ", ".join(sorted(self._cities)))
         if claims.role is Role.RIDER:
@@ -253,6 +253,10 @@ class Session:
     def forbid(self, field: str, value: str, expected: str) -> list[Effect]:
         """What he said of himself has turned out to be wrong."""
         return self._forbidden(field, value, expected)
+
+    def slow_down(self, why: str) -> list[Effect]:
+        """He comes too often."""
+        return self._close(CloseCode.RATE_LIMITED, why)
 
     def end(self, code: int, reason: str, now_ms: int) -> list[Effect]:
         """The server ends the session; a stored fix that is not acknowledged yet is, first."""
@@ -302,11 +306,16 @@ class Session:
         return [Send(m.Ack(seq=self._mark.stored, server_ms=now_ms))]
 
     def may_see(self, order: Order) -> bool:
-        """Whether the order is this customer's or merchant's; an operator sees his tenant's."""
+        """Whether the order is his own: operators and integrators see those of their tenant.
+
+        A token that is scoped to orders sees these, of its tenant.
+        """
         who = self.claims
         if who is None or (order.tenant, order.city) != (who.tenant, who.city):
             return False
-        if who.role is Role.OPERATOR:
+        if who.orders:
+            return order.id in who.orders
+        if who.role in (Role.OPERATOR, Role.INTEGRATOR):
             return True
         own = {Role.CUSTOMER: order.customer_id, Role.MERCHANT: order.merchant_id}.get(who.role)
         return own == who.sub

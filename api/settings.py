@@ -5,7 +5,7 @@
 | `HEXRUN_POSTGRES_URL` | `postgresql://user:password@host:port/database` | none: given by the supervisor |
 | `HEXRUN_REDIS_URL` | `redis://host:port`, `rediss://` or `unix://` | none: given by the supervisor |
 | `HEXRUN_DATA` | the data folder | `data` |
-| `HEXRUN_SECRET` | signs the tokens; 32 characters or more | the file below |
+| `HEXRUN_SECRET` | signs the tokens; 32 characters or more; several lines: the first signs, all verify | the file below |
 | `HEXRUN_SECRET_FILE` | holds the secret; made with a random one where it is missing | `secret` in the data folder |
 | `HEXRUN_CITY` | `name:lat,lon` of its centre in WGS-84; several with `;` between | `demo:31.2304,121.4737` |
 | `HEXRUN_CITY_RADIUS_KM` | how far from the centre a place may be | `60` |
@@ -18,11 +18,17 @@
 | `HEXRUN_DATA_KEYS_FILE` | the keys of personal data; made with a first one where it is missing | `data-keys` in the data folder |
 | `HEXRUN_KEEP_PERSONAL_DAYS` | how long personal data outlive their order | `30` |
 | `HEXRUN_MASKED_NUMBERS` | the block of masked numbers, `+<first>-+<last>` | `+99900000000-+99900009999` |
+| `HEXRUN_TRUSTED_PROXIES` | networks such as `10.0.0.0/8`, with `,` between, whose `X-Forwarded-For` is believed | none |
+| `HEXRUN_RATE_SUBJECT` | requests and sockets of one token's holder | `12000/minute` |
+| `HEXRUN_RATE_ADDRESS` | requests with good tokens from one address | `120000/minute` |
+| `HEXRUN_RATE_STRANGER` | requests without a good token from one address | `300/minute` |
+| `HEXRUN_RATE_SOCKETS` | sockets opened from one address | `60000/minute` |
 """  # noqa: E501
 
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import os
 import re
 import secrets
@@ -38,6 +44,8 @@ from geo.errors import InvalidValue, StartupError
 
 SECRET_CHARS_MIN = 32
 SECRET_NAME = "secret"
+# A random text of 32 characters has more; "change-me-change-me-change-me-..." has not.
+SECRET_DISTINCT_MIN = 12
 CITY_NAME = "city"
 DATA_KEYS_NAME = "data-keys"
 KEEP_PERSONAL_DAYS = 30
@@ -56,6 +64,36 @@ METRICS_FOR = ("private", "all", "none")
 _CITY = re.compile(r"(?P<name>[a-z0-9][a-z0-9_-]{0,31}):(?P<lat>[^,]+),(?P<lon>[^,]+)")
 _POSTGRES_SCHEMES = ("postgresql", "postgres", "postgresql+asyncpg")
 _REDIS_SCHEMES = ("redis", "rediss", "unix")
+_RATE = re.compile(r"([1-9][0-9]{0,8})/(second|minute|hour)")
+RATES = {
+    "subject": "12000/minute",
+    "address": "120000/minute",
+    "stranger": "300/minute",
+    "sockets": "60000/minute",
+}
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateSettings:
+    """How many requests `n/second`, `n/minute` or `n/hour`, and who may say for whom he asks."""
+
+    subject: str = RATES["subject"]
+    address: str = RATES["address"]
+    stranger: str = RATES["stranger"]
+    sockets: str = RATES["sockets"]
+    trusted_proxies: tuple[Network, ...] = ()
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> RateSettings:
+        """Raises InvalidValue, naming the variable."""
+        return cls(
+            subject=_rate(environ, "HEXRUN_RATE_SUBJECT", RATES["subject"]),
+            address=_rate(environ, "HEXRUN_RATE_ADDRESS", RATES["address"]),
+            stranger=_rate(environ, "HEXRUN_RATE_STRANGER", RATES["stranger"]),
+            sockets=_rate(environ, "HEXRUN_RATE_SOCKETS", RATES["sockets"]),
+            trusted_proxies=_networks(environ, "HEXRUN_TRUSTED_PROXIES"),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +130,10 @@ class Settings:
         """The file of the keys of personal data."""
         return self.data_keys_file or self.data / DATA_KEYS_NAME
 
+    secret_file: Path | None = None
+    """Where the secret was read, and is read again; None where the environment holds it."""
+    rates: RateSettings = field(default_factory=RateSettings)
+
     @property
     def city(self) -> CityArea:
         """The first city, for those who serve one."""
@@ -109,13 +151,21 @@ class Settings:
             InvalidValue: a variable cannot be right, or an address is missing; names it.
         """
         data = Path(environ.get("HEXRUN_DATA") or "data")
+        host = environ.get("HEXRUN_HOST") or "127.0.0.1"
+        rates = RateSettings.from_environment(environ)
+        secret = read_secret(environ, data)
+        secret_file = None if environ.get("HEXRUN_SECRET") else secret_path(environ, data)
+        if rates.trusted_proxies or not _is_loopback(host):
+            check_exposed(secret, secret_file)
         return cls(
             postgres_url=_url(environ, "HEXRUN_POSTGRES_URL", _POSTGRES_SCHEMES),
             redis_url=_url(environ, "HEXRUN_REDIS_URL", _REDIS_SCHEMES),
             data=data,
-            secret=read_secret(environ, data),
+            secret=secret,
+            secret_file=secret_file,
+            rates=rates,
             cities=read_cities(environ),
-            host=environ.get("HEXRUN_HOST") or "127.0.0.1",
+            host=host,
             http_port=read_port(environ, "HEXRUN_HTTP_PORT", HTTP_PORT),
             stream_port=read_port(environ, "HEXRUN_STREAM_PORT", STREAM_PORT),
             lead_s=_seconds(environ, "HEXRUN_LEAD_S", LEAD_S_MAX),
@@ -243,23 +293,74 @@ def read_secret(environ: Mapping[str, str], data: Path, *, make: bool = True) ->
     given = environ.get("HEXRUN_SECRET")
     if given:
         return _checked(given, "HEXRUN_SECRET")
-    path = Path(environ.get("HEXRUN_SECRET_FILE") or data / SECRET_NAME)
+    path = secret_path(environ, data)
     try:
         if not path.exists():
             if not make:
                 how = f"start 'hexrun up --data {data}' first"
                 raise StartupError(f"{path.parent}: no secret there; {how}")
             _make_secret(path)
-        return _checked(path.read_text().strip(), f"HEXRUN_SECRET_FILE {path}")
+        return read_secret_file(path)
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidValue("HEXRUN_SECRET_FILE", str(path), f"a secret file ({error})") from error
 
 
+def secret_path(environ: Mapping[str, str], data: Path) -> Path:
+    """Where the secret lies, when the environment does not hold it."""
+    return Path(environ.get("HEXRUN_SECRET_FILE") or data / SECRET_NAME)
+
+
+def read_secret_file(path: Path) -> str:
+    """Raises InvalidValue, OSError or UnicodeDecodeError."""
+    return _checked(path.read_text(), f"HEXRUN_SECRET_FILE {path}")
+
+
 def _checked(secret: str, name: str) -> str:
-    if len(secret) < SECRET_CHARS_MIN:
-        shown = f"{len(secret)} characters"
-        raise InvalidValue(name, shown, f"{SECRET_CHARS_MIN} characters or more")
-    return secret
+    lines = [line.strip() for line in secret.splitlines() if line.strip()]
+    for line in lines or [""]:
+        if len(line) < SECRET_CHARS_MIN:
+            shown = f"{len(line)} characters"
+            raise InvalidValue(name, shown, f"{SECRET_CHARS_MIN} characters or more a line")
+    return "\n".join(lines)
+
+
+def check_exposed(secret: str, path: Path | None) -> None:
+    """What a secret must be where others than this machine's users get in.
+
+    Raises:
+        StartupError: it can be guessed, or others can read its file; says what to do.
+    """
+    name = "HEXRUN_SECRET" if path is None else f"HEXRUN_SECRET_FILE {path}"
+    make = "make one by: python3 -c 'import secrets; print(secrets.token_urlsafe(48))'"
+    for line in secret.splitlines():
+        if len(set(line)) < SECRET_DISTINCT_MIN:
+            raise StartupError(f"{name}: a secret that can be guessed; {make}")
+    if path is not None and path.stat().st_mode & 0o007:
+        mode = f"{path.stat().st_mode & 0o777:04o}"
+        how = f"chmod 0640 {path}, and a new secret if anybody else has used this machine"
+        raise StartupError(f"{name}: everybody on this machine can read it (mode {mode}); {how}")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _rate(environ: Mapping[str, str], name: str, default: str) -> str:
+    given = environ.get(name) or default
+    if _RATE.fullmatch(given) is None:
+        raise InvalidValue(name, given, "n/second, n/minute or n/hour")
+    return given
+
+
+def _networks(environ: Mapping[str, str], name: str) -> tuple[Network, ...]:
+    given = [part.strip() for part in environ.get(name, "").split(",") if part.strip()]
+    try:
+        return tuple(ipaddress.ip_network(part) for part in given)
+    except ValueError as error:
+        raise InvalidValue(name, environ[name], f"networks such as 10.0.0.0/8 ({error})") from None
 
 
 def _make_secret(path: Path) -> None:

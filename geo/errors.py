@@ -14,6 +14,7 @@ HexrunError
 ├── Forbidden             a valid token that does not reach this object
 ├── NotFound              no such object
 ├── Unreadable            personal data whose key is missing, or that were changed
+├── RateLimited           too many requests for now; says when to ask again
 ├── Unavailable           a server that is needed does not answer; asking again may help
 ├── FolderInUse           a data folder is owned by another live process
 └── StartupError          a part that is needed to start is missing or did not come up
@@ -83,7 +84,11 @@ class PriceExpired(Conflict):
 
 
 class Unauthorised(HexrunError):
-    """No token, or a token that is not valid."""
+    """No token, or one that is not valid; `genuine` for one of ours that is over or revoked."""
+
+    def __init__(self, message: str, *, genuine: bool = False) -> None:
+        self.genuine = genuine
+        super().__init__(message)
 
 
 class Forbidden(HexrunError):
@@ -96,6 +101,14 @@ class NotFound(HexrunError):
 
 class Unreadable(HexrunError):
     """Personal data whose key is missing, or that were changed; the message has none of them."""
+
+
+class RateLimited(HexrunError):
+    """More requests than `limit` allows `who`; asking again makes sense in `retry_after_s`."""
+
+    def __init__(self, who: str, limit: str, retry_after_s: int) -> None:
+        self.who, self.limit, self.retry_after_s = who, limit, retry_after_s
+        super().__init__(f"too many requests: {who} may make {limit}; again in {retry_after_s} s")
 
 
 class Unavailable(HexrunError):

@@ -11,7 +11,7 @@ import pytest
 from api.auth import Tokens
 from api.cli import live
 from api.cli.roles import read_dispatch_file
-from api.keys import KeyRing
+from api.data_keys import KeyRing
 from geo.errors import InvalidValue, StartupError
 
 

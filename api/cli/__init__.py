@@ -5,6 +5,7 @@ roles     one process of the live system each: http, gateway, sequencer, dispatc
 live      `hexrun up` and the demo's services under the supervisor
 demo      `hexrun demo`: the live city with bots, status line and KPIs
 bots      riders and customers who use the live system through its doors
+keys      `hexrun key ...`
 simulate  `hexrun sim ...`
 
 Heavy imports stand inside the commands, so that `hexrun --help` answers at once.

@@ -22,8 +22,10 @@ sim = typer.Typer(
 jobs = typer.Typer(help="The registered job types.", no_args_is_help=True)
 app.add_typer(sim, name="sim")
 app.add_typer(jobs, name="jobs")
-keys = typer.Typer(help="The keys that encrypt personal data.", no_args_is_help=True)
-app.add_typer(keys, name="keys")
+data_keys = typer.Typer(help="The keys that encrypt personal data.", no_args_is_help=True)
+app.add_typer(data_keys, name="data-keys")
+key = typer.Typer(help="API keys for servers.", no_args_is_help=True)
+app.add_typer(key, name="key")
 
 Data = Annotated[Path, typer.Option(help="The data folder.", envvar="HEXRUN_DATA")]
 Seed = Annotated[int, typer.Option(help="Names the random streams.", min=0)]
@@ -174,31 +176,49 @@ def _tell_backup(manifest: dict[str, Any], where: str, as_json: bool) -> None:
     )
 
 
-@keys.command("list")
+@data_keys.command("list")
 def keys_list(data: Data = Path("data")) -> None:
     """Every key, the newest last, and how many rows it encrypts."""
-    from api.cli.keys import list_keys
+    from api.cli.data_keys import list_keys
 
     list_keys(data)
 
 
-@keys.command("rotate")
+@data_keys.command("rotate")
 def keys_rotate(data: Data = Path("data")) -> None:
     """Add a key. It encrypts from now on; the running system encrypts older rows again by it."""
-    from api.cli.keys import rotate
+    from api.cli.data_keys import rotate
 
     rotate(data)
 
 
-@keys.command("remove")
+@data_keys.command("remove")
 def keys_remove(
-    key_id: Annotated[str, typer.Argument(help="As `hexrun keys list` shows it.")],
+    key_id: Annotated[str, typer.Argument(help="As `hexrun data-keys list` shows it.")],
     data: Data = Path("data"),
 ) -> None:
     """Remove a key by which nothing is encrypted any more."""
-    from api.cli.keys import remove
+    from api.cli.data_keys import remove
 
     remove(key_id, data)
+
+
+@key.command("create")
+def key_create(
+    role: Annotated[str, typer.Option(help="integrator, merchant or operator.")],
+    sub: Annotated[str, typer.Option(help="Whose: the id in that role.")],
+    tenant: Annotated[str, typer.Option(help="The brand it is good for.")] = "default",
+    city: Annotated[
+        str | None, typer.Option(help="The city it is good for; the data folder's own if none.")
+    ] = None,
+    label: Annotated[str, typer.Option(help="To know it by in the list.")] = "",
+    days: Annotated[int | None, typer.Option(help="How long it is good.", min=1)] = None,
+    data: Data = Path("data"),
+) -> None:
+    """Make an API key and print it, once. Needs the database: the folder's own, while it runs."""
+    from api.cli.api_keys import create
+
+    create(role=role, sub=sub, tenant=tenant, city=city, label=label, days=days, data=data)
 
 
 @sim.command("run")

@@ -12,11 +12,11 @@ import structlog
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from redis.asyncio import Redis
 
+from api.data_keys import KeyRing
 from api.dispatching import CityDispatcher
 from api.gateway import serve_gateway
 from api.http import serve_http
 from api.journal import CityShape
-from api.keys import KeyRing
 from api.logs import set_up_logs
 from api.sequencer import run_sequencer
 from api.settings import Settings
@@ -96,7 +96,7 @@ async def dispatcher(settings: Settings, stop: asyncio.Event, ready: asyncio.Eve
 
 
 async def gateway(settings: Settings, stop: asyncio.Event, ready: asyncio.Event) -> None:
-    store = await Store.open(settings.postgres_url, keys=KeyRing.open(settings.data_keys))
+    store = await Store.open(settings.postgres_url, data_keys=KeyRing.open(settings.data_keys))
     try:
         await serve_gateway(
             settings, store, settings.redis_url, stop, ready=lambda port: ready.set()
@@ -112,7 +112,7 @@ async def http(settings: Settings, stop: asyncio.Event, ready: asyncio.Event) ->
 async def sequencer(settings: Settings, stop: asyncio.Event, ready: asyncio.Event) -> None:
     store = await Store.open(
         settings.postgres_url,
-        keys=KeyRing.open(settings.data_keys),
+        data_keys=KeyRing.open(settings.data_keys),
         keep_personal_days=settings.keep_personal_days,
     )
     tidying = asyncio.create_task(keep_tidy(store, stop), name="tidy personal data")

@@ -18,7 +18,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
 from api import messages as m
-from api.auth import Claims, Role, Tokens
+from api.auth import Claims, Role
 from api.cancelling import end_if_cancelled
 from api.capacity import overloaded
 from api.clock import now_ms
@@ -28,6 +28,8 @@ from api.gateway.entrance import Entrance
 from api.gateway.ingest import Taken
 from api.gateway.outbox import Outbox
 from api.gateway.registry import Home
+from api.guard import Guard
+from api.rates import Limit, Rates
 from api.session import (
     Authenticate,
     Close,
@@ -42,7 +44,7 @@ from api.session import (
 )
 from api.store import UNAVAILABLE, Outcome, Store
 from dispatch.commands import Claim
-from geo.errors import Conflict, NotFound, Unauthorised
+from geo.errors import Conflict, NotFound, RateLimited, Unauthorised, Unavailable
 
 if TYPE_CHECKING:
     from api.gateway.room import Room
@@ -64,23 +66,30 @@ _LATEST: dict[type[m.Told], str] = {m.Ack: "ack", m.Route: "route"}
 class Parts:
     """What the connections of a gateway share."""
 
-    tokens: Tokens
+    guard: Guard
     store: Store
     rooms: Mapping[str, Room]
     everyone: set[Connection]
     entrance: Entrance
+    rates: Rates
 
 
 class Connection:
     """Reads frames into a `Session` and carries out what it says, until the socket is closed."""
 
     def __init__(
-        self, socket: ServerConnection, session: Session, codec: m.Codec, parts: Parts
+        self,
+        socket: ServerConnection,
+        session: Session,
+        codec: m.Codec,
+        parts: Parts,
+        address: str = "unknown",
     ) -> None:
         self.session = session
         self.rider_id: str | None = None
         self.route: m.Route | None = None
         self._socket, self._codec, self._parts = socket, codec, parts
+        self._address = address
         self._room: Room | None = None
         # The store has said that the rider is who his token says.
         self._is_sure = True
@@ -182,6 +191,18 @@ class Connection:
         """Acknowledge what is stored, send what is queued, and close."""
         self._carry_out_now(self.session.end(code, reason, now_ms()))
 
+    def look_again(self) -> None:
+        """End it if its token has been revoked since."""
+        claims = self.session.claims
+        if claims is None or not self.session.is_open:
+            return
+        try:
+            self._parts.guard.check(claims)
+        except Unauthorised as error:
+            self.end(CloseCode.UNAUTHORISED, str(error))
+        except Unavailable as error:
+            self.end(CloseCode.INTERNAL_ERROR, str(error))
+
     def deafen(self) -> None:
         """Take no more frames; whoever sent them was not told that they are stored."""
         self._deaf = True
@@ -262,10 +283,8 @@ class Connection:
                 self._outbox.close()
 
     async def _authenticate(self, token: str) -> None:
-        try:
-            claims = self._parts.tokens.verify(token)
-        except Unauthorised as error:
-            self._carry_out_now(self.session.refuse(str(error)))
+        claims = await self._claims(token)
+        if claims is None:
             return
         room = self._parts.rooms.get(claims.city)
         mark, home = Watermark(), None
@@ -275,6 +294,7 @@ class Connection:
         if room is not None and self._refused_for_room(room, claims):
             return
         self._carry_out_now(self.session.admit(claims, mark, now_ms(), home))
+        self.look_again()  # it may have been revoked while the rider was looked up
         if not self.session.is_open or room is None:
             return
         self._room = room
@@ -335,6 +355,28 @@ class Connection:
         except UNAVAILABLE:
             room.greet_later(self)
             raise
+
+    async def _claims(self, token: str) -> Claims | None:
+        """The claims of a good token, counted; None after saying what is wrong with it."""
+        guard, rates = self._parts.guard, self._parts.rates
+        try:
+            try:
+                claims = guard.token(token)
+            except Unauthorised as error:
+                if rates is not None and not error.genuine:
+                    await rates.hit(Limit.STRANGER, self._address)
+                raise
+            if rates is not None:
+                await rates.hit(Limit.SUBJECT, claims.holder)
+        except Unauthorised as error:
+            self._carry_out_now(self.session.refuse(str(error)))
+        except RateLimited as error:
+            self._carry_out_now(self.session.slow_down(str(error)))
+        except Unavailable as error:
+            self.end(CloseCode.INTERNAL_ERROR, str(error))
+        else:
+            return claims
+        return None
 
     def _act(self, action: Callable[[], Awaitable[None]], action_id: str | None = None) -> None:
         if self._worker is None:

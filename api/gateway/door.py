@@ -20,7 +20,9 @@ from api.gateway import counters
 from api.gateway.connection import Connection, Parts
 from api.messages import CODECS, JSON
 from api.metrics import Mode, modes
+from api.rates import Limit
 from api.session import Session
+from geo.errors import RateLimited
 
 STREAM_PATH = "/v1/stream"
 JSON_TYPE = "application/json"
@@ -38,13 +40,19 @@ class Door:
         codec = CODECS[socket.subprotocol] if socket.subprotocol else JSON
         token = _token_of(socket.request)
         session = Session(uuid.uuid4().hex, self._parts.rooms, codec, token)
-        await Connection(socket, session, codec, self._parts).serve()
+        address = self._address(socket, socket.request)
+        await Connection(socket, session, codec, self._parts, address).serve()
 
-    def check(self, socket: ServerConnection, request: Request) -> Response | None:
+    def _address(self, socket: ServerConnection, request: Request | None) -> str:
+        peer = socket.remote_address
+        forwarded = request.headers.get_all("X-Forwarded-For") if request is not None else []
+        return self._parts.rates.address(peer[0] if peer else None, forwarded)
+
+    async def check(self, socket: ServerConnection, request: Request) -> Response | None:
         """Answer plain HTTP; None lets the upgrade go on."""
         path = urlsplit(request.path).path
         if path == STREAM_PATH:
-            return self._upgrade()
+            return await self._upgrade(self._address(socket, request))
         if path == "/livez":
             return _answer(HTTPStatus.OK, b'{"status": "ok"}')
         if path == "/readyz":
@@ -58,16 +66,23 @@ class Door:
             HTTPStatus.NOT_FOUND, f"the stream is at {STREAM_PATH}\n".encode(), TEXT_TYPE
         )
 
-    def _upgrade(self) -> Response | None:
+    async def _upgrade(self, address: str) -> Response | None:
         entrance = self._parts.entrance
         if entrance.shut:
             counters.REFUSED.labels("leaving").inc()
             return _answer(HTTPStatus.SERVICE_UNAVAILABLE, b"the server restarts\n", TEXT_TYPE)
-        if len(self._parts.everyone) < entrance.limits.connections:
-            return None
-        counters.REFUSED.labels("connections").inc()
-        why = str(overloaded("connections"))
-        return _answer(HTTPStatus.SERVICE_UNAVAILABLE, f"{why}\n".encode(), TEXT_TYPE)
+        if len(self._parts.everyone) >= entrance.limits.connections:
+            counters.REFUSED.labels("connections").inc()
+            why = str(overloaded("connections"))
+            return _answer(HTTPStatus.SERVICE_UNAVAILABLE, f"{why}\n".encode(), TEXT_TYPE)
+        try:
+            await self._parts.rates.hit(Limit.SOCKETS, address)
+        except RateLimited as error:
+            counters.REFUSED.labels("rate").inc()
+            refusal = _answer(HTTPStatus.TOO_MANY_REQUESTS, f"{error}\n".encode(), TEXT_TYPE)
+            refusal.headers["Retry-After"] = str(error.retry_after_s)
+            return refusal
+        return None
 
     def _ready(self) -> Response:
         """503 while clients should go to another process: this one leaves, or cannot store."""

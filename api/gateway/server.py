@@ -6,6 +6,7 @@ May import everything of `api`.
 from __future__ import annotations
 
 import asyncio
+import logging
 import uuid
 from collections.abc import Callable, Collection, Coroutine
 from dataclasses import asdict
@@ -19,15 +20,16 @@ from redis.backoff import NoBackoff
 from websockets.asyncio.server import Server, serve
 from websockets.typing import Subprotocol
 
-from api.auth import Tokens
 from api.cancelling import end_if_cancelled
 from api.capacity import Budget
-from api.gateway.connection import Parts
+from api.gateway.connection import Connection, Parts
 from api.gateway.door import STREAM_PATH, Door, select_subprotocol
 from api.gateway.entrance import Entrance
 from api.gateway.ingest import ROWS_MAX
 from api.gateway.room import Room
+from api.guard import Guard
 from api.messages import CODECS, FRAME_BYTES_MAX
+from api.rates import Rates
 from api.segments import SegmentWriter
 from api.session import CloseCode
 from api.settings import Settings
@@ -76,14 +78,21 @@ async def serve_gateway(
         for area in settings.cities
     }
     entrance = Entrance(limits)
-    parts = Parts(Tokens(settings.secret), store, rooms, set(), entrance)
+    guard, rates = Guard.of(settings, store), Rates(settings.rates, redis)
+    guard.hurry_on_hangup()
+    parts = Parts(guard, store, rooms, set(), entrance, rates)
     door = Door(parts, settings.metrics_for)
 
     def store_is(there: bool) -> None:
         for room in rooms.values():
             room.store_is(there)
 
-    works = [writer.run(), entrance.load.run(), watch_store(store, stop, store_is)]
+    works = [
+        writer.run(),
+        entrance.load.run(),
+        watch_store(store, stop, store_is),
+        guard.run(lambda: _look_again(parts.everyone)),
+    ]
     for room in rooms.values():
         works += room.works(stop)
     try:
@@ -105,6 +114,7 @@ async def serve_gateway(
                 ping_timeout=PING_S,
                 close_timeout=CLOSE_LIMIT_S,
                 server_header="hexrun",
+                logger=_quiet_logger(),
             ) as server:
                 port = server.sockets[0].getsockname()[1]
                 log.info("gateway_listens", host=settings.host, port=port, cities=list(rooms))
@@ -122,6 +132,12 @@ async def serve_gateway(
         await following.aclose()
     for room in rooms.values():
         log.info("gateway_stopped", city=room.name, **asdict(room.ingest.counts))
+
+
+def _look_again(everyone: set[Connection]) -> None:
+    """The revocations have changed, or cannot be read."""
+    for connection in list(everyone):
+        connection.look_again()
 
 
 async def _leave(server: Server, parts: Parts) -> None:
@@ -176,3 +192,10 @@ def _redis(url: str) -> Redis:
         socket_connect_timeout=REDIS_LIMIT_S,
         retry=Retry(NoBackoff(), 1),
     )
+
+
+def _quiet_logger() -> logging.Logger:
+    """For the library, which at DEBUG writes every request down, with the token of its query."""
+    logger = logging.getLogger("hexrun.gateway.websockets")
+    logger.setLevel(logging.INFO)
+    return logger

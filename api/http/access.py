@@ -1,7 +1,8 @@
-"""Who asks, and what he may reach; may import FastAPI, auth and dispatch."""
+"""Who asks, and what he may reach; may import FastAPI, the guard, the rates and dispatch."""
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -10,9 +11,12 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from redis.asyncio import Redis
 
 from api.auth import Claims, Role, Tokens
+from api.guard import Guard
 from api.http.valve import Capacity
+from api.rates import Limit, Rates
 from api.settings import CityArea, Settings
 from api.store import Store
+from api.store.keys import KEY_PREFIX
 from dispatch.model import Order, Party
 from geo.datum import System
 from geo.errors import Forbidden, Unauthorised
@@ -25,7 +29,12 @@ class Parts:
     store: Store
     settings: Settings
     redis: Redis
-    tokens: Tokens
+    guard: Guard
+    rates: Rates
+
+    @property
+    def tokens(self) -> Tokens:
+        return self.guard.tokens
 
 
 def parts_of(request: Request) -> Parts:
@@ -41,16 +50,35 @@ def capacity_of(request: Request) -> Capacity:
 WithParts = Annotated[Parts, Depends(parts_of)]
 WithCapacity = Annotated[Capacity, Depends(capacity_of)]
 
-_bearer = HTTPBearer(auto_error=False, description="a token of this system, HS256")
+_bearer = HTTPBearer(auto_error=False, description="a token of this system, HS256, or an API key")
 
 
-def claims_of(
-    parts: WithParts, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+async def scoped_claims_of(
+    request: Request,
+    parts: WithParts,
+    given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
 ) -> Claims:
-    """Raises Unauthorised, or Forbidden for a token of another city."""
+    """The caller, counted; also one whose token is scoped to orders.
+
+    Raises Unauthorised, RateLimited, or Forbidden for a token of another city.
+    """
     if given is None:
         raise Unauthorised("token is missing: send `Authorization: Bearer <token>`")
-    claims = parts.tokens.verify(given.credentials)
+    address = address_of(request)
+    if given.credentials.startswith(KEY_PREFIX):
+        parts.rates.check(Limit.STRANGER, address)  # before the database is asked
+    try:
+        claims = await parts.guard.bearer(given.credentials)
+    except Unauthorised as error:
+        # Who lets a token of ours run out guesses nothing: he is not counted as a stranger.
+        request.state.known = error.genuine
+        if error.genuine:
+            await parts.rates.hit(Limit.ADDRESS, address)
+        raise
+    request.state.known, request.state.claims = True, claims
+    await asyncio.gather(
+        parts.rates.hit(Limit.SUBJECT, claims.holder), parts.rates.hit(Limit.ADDRESS, address)
+    )
     area_of(parts, claims)
     return claims
 
@@ -64,7 +92,22 @@ def area_of(parts: Parts, claims: Claims) -> CityArea:
     return area
 
 
+def claims_of(claims: Annotated[Claims, Depends(scoped_claims_of)]) -> Claims:
+    """The caller, who may do all that his role may: a scoped token is Forbidden."""
+    if claims.orders:
+        raise Forbidden("the token is scoped to orders: it may look at them and watch them only")
+    return claims
+
+
+def address_of(request: Request) -> str:
+    """From where, as `StrangerLimit` has found it."""
+    address: str = getattr(request.state, "address", "unknown")
+    return address
+
+
 Caller = Annotated[Claims, Depends(claims_of)]
+ScopedCaller = Annotated[Claims, Depends(scoped_claims_of)]
+"""Instead of `Caller` where a token that is scoped to orders may come in: look at its orders."""
 AnswerSystem = Annotated[
     System, Query(alias="coordinate_system", description="of the points in the answer")
 ]
@@ -84,9 +127,14 @@ def only(claims: Claims, *roles: Role) -> None:
 
 
 def reach_order(claims: Claims, order: Order) -> None:
-    """Raises Forbidden unless the order is his own, or of his tenant when he runs it."""
+    """Raises Forbidden unless the order is his own, or of his tenant when he runs it.
+
+    A scoped token reaches the orders that it names, whoever holds it.
+    """
     mine = (order.tenant, order.city) == (claims.tenant, claims.city)
-    if claims.role is Role.CUSTOMER:
+    if claims.orders:
+        mine = mine and order.id in claims.orders
+    elif claims.role is Role.CUSTOMER:
         mine = mine and order.customer_id == claims.sub
     elif claims.role is Role.MERCHANT:
         mine = mine and order.merchant_id == claims.sub
@@ -112,4 +160,4 @@ def party_of(claims: Claims) -> Party:
 
 def client_of(claims: Claims) -> str:
     """Whose idempotency keys his are."""
-    return f"{claims.tenant}/{claims.role}/{claims.sub}"
+    return claims.holder

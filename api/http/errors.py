@@ -23,6 +23,7 @@ from geo.errors import (
     InvalidValue,
     NotFound,
     Overloaded,
+    RateLimited,
     Unauthorised,
     Unavailable,
 )
@@ -39,6 +40,7 @@ _STATUS: tuple[tuple[type[HexrunError], int], ...] = (
     (NotFound, 404),
     (Conflict, 409),
     (IllegalMove, 409),
+    (RateLimited, 429),
     (Unavailable, 503),
 )
 _HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "1"}}
@@ -70,6 +72,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
         (409, "refused as things stand; `code` says why"),
         (415, "the body is not announced as application/json"),
         (422, "a value that cannot be right; `field` names it"),
+        (429, "too many requests; `Retry-After` says in how many seconds again"),
         (503, "a server that is needed does not answer, or there is no room; ask again"),
     )
 }
@@ -125,11 +128,16 @@ def install(app: FastAPI) -> None:
 
 async def _hexrun_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HexrunError)
+    return response_of(error)
+
+
+def response_of(error: HexrunError) -> JSONResponse:
+    """The answer to an error of our own tree."""
     if isinstance(error, Overloaded):
         return overloaded_response(error)
     status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
     if status == 500:
-        return await _bug(request, error)
+        return _bug_response()
     if status == 503:
         _UNAVAILABLE.labels("store").inc()
     return error_response(
@@ -139,7 +147,13 @@ async def _hexrun_error(request: Request, error: Exception) -> JSONResponse:
         field=getattr(error, "field", None),
         value=getattr(error, "value", None),
         expected=getattr(error, "expected", None),
+        headers=_retry_after(error),
     )
+
+
+def _retry_after(error: HexrunError) -> dict[str, str]:
+    seconds = getattr(error, "retry_after_s", None)
+    return {} if seconds is None else {"Retry-After": str(seconds)}
 
 
 async def _validation_error(request: Request, error: Exception) -> JSONResponse:
@@ -199,6 +213,10 @@ async def _unavailable(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _bug(request: Request, error: Exception) -> JSONResponse:
+    return _bug_response()
+
+
+def _bug_response() -> JSONResponse:
     return error_response(500, "internal", "an error of ours; it is in the log")
 
 

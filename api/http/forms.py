@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
@@ -18,6 +19,7 @@ LOAD_MAX = 10_000
 SKILLS_MAX = 16
 TEXT_CHARS_MAX = 500
 ID = r"^[A-Za-z0-9_.:@-]{1,64}$"
+ID_PATTERN = re.compile(ID)
 
 Id = Annotated[str, StringConstraints(pattern=ID)]
 # PostgreSQL's text has no U+0000.

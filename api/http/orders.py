@@ -15,6 +15,7 @@ from api.clock import now_ms
 from api.http.access import (
     AnswerSystem,
     Caller,
+    ScopedCaller,
     WithCapacity,
     WithParts,
     area_of,
@@ -24,6 +25,7 @@ from api.http.access import (
     reach_order,
 )
 from api.http.answers import OrderAnswer, QuoteAnswer, view_order, view_quote
+from api.http.audit import about
 from api.http.errors import RESPONSES, refusal_response
 from api.http.forms import ID, CancelForm, NewOrderForm, QuoteForm
 from api.http.personal import personal_for, read_personal
@@ -90,6 +92,7 @@ async def place(
         if created is None:
             await capacity.check_crowd(parts.store, caller.city, caller.tenant)
             created = await _create(form, caller, parts, key)
+    about(created.order.id)
     if created.replayed:
         response.headers["Idempotent-Replay"] = "true"
     order = created.order
@@ -129,7 +132,7 @@ async def _create(
 @router.get("/orders/{order_id}")
 async def look(
     order_id: OrderId,
-    caller: Caller,
+    caller: ScopedCaller,
     parts: WithParts,
     capacity: WithCapacity,
     coordinate_system: AnswerSystem = System.GCJ02,

@@ -10,6 +10,7 @@ from api.auth import Claims, Role
 from api.clock import now_ms
 from api.http.access import AnswerSystem, Caller, WithParts, area_of, reach_rider
 from api.http.answers import RiderAnswer, view_rider
+from api.http.audit import about
 from api.http.errors import RESPONSES, refusal_response
 from api.http.forms import ID, RiderForm, ShiftForm
 from api.http.places import read_place
@@ -40,6 +41,7 @@ async def register(
 
     A rider who registers himself keeps the skills that an operator has given him.
     """
+    about(form.id)
     reach_rider(caller, form.id)
     limit_mps = LEGAL_SPEED_MPS.get(form.vehicle)
     if limit_mps is None:

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 import uvicorn
 from redis.asyncio import Redis
 
+from api.data_keys import KeyRing
 from api.http.app import make_app
 from api.http.valve import Capacity
-from api.keys import KeyRing
 from api.settings import Settings
 from api.store import Store, migrate
 from api.storewatch import watch_store
@@ -47,7 +47,7 @@ async def serve_http(
     await migrate(settings.postgres_url)
     store = await Store.open(
         settings.postgres_url,
-        keys=KeyRing.open(settings.data_keys),
+        data_keys=KeyRing.open(settings.data_keys),
         masked_numbers=settings.masked_numbers,
     )
     redis = Redis.from_url(settings.redis_url, socket_timeout=ANSWER_LIMIT_S)
@@ -60,6 +60,8 @@ async def serve_http(
         raise StartupError(f"cannot listen on {where}: {error.strerror}; is it in use?") from None
     app = make_app(store, settings, redis)
     capacity: Capacity = app.state.capacity
+    guard: Guard = app.state.parts.guard
+    guard.hurry_on_hangup()
     server = _Server(
         uvicorn.Config(
             app,
@@ -68,12 +70,16 @@ async def serve_http(
             access_log=False,
             log_config=None,
             server_header=False,
+            proxy_headers=False,  # whom to believe is said by HEXRUN_TRUSTED_PROXIES
             timeout_graceful_shutdown=GRACE_S,
         )
     )
     serving = asyncio.create_task(server.serve(sockets=[listening]), name="http")
     stopped = asyncio.create_task(stop.wait())
-    beside = [asyncio.create_task(work) for work in (capacity.load.run(), watch_store(store, stop))]
+    beside = [
+        asyncio.create_task(work)
+        for work in (capacity.load.run(), watch_store(store, stop), guard.run())
+    ]
     try:
         while not server.started and not serving.done() and not stop.is_set():
             await asyncio.wait({serving, stopped}, timeout=POLL_S)

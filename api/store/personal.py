@@ -17,7 +17,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from api.codec import order_from_json, order_to_json
-from api.keys import Box, KeyRing
+from api.data_keys import Box, KeyRing
 from api.personal import (
     NOTHING,
     OrderPersonal,

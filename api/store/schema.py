@@ -250,3 +250,49 @@ masked_numbers = Table(
         postgresql_where=text("released_at_ms IS NULL"),
     ),
 )
+
+keys = Table(
+    "keys",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("tenant", Text, nullable=False),
+    Column("city", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("sub", Text, nullable=False, comment="whose it is, the id in the role"),
+    Column("label", Text, nullable=False),
+    Column("digest", Text, nullable=False, comment="SHA-256 of the key's secret"),
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("expires_at_ms", BigInteger),
+    Column("last_used_ms", BigInteger, comment="to the hour"),
+    Index("keys_by_tenant", "tenant", "city"),
+)
+
+revocations = Table(
+    "revocations",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("tenant", Text, nullable=False),
+    Column("city", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("value", Text, nullable=False, comment="a jti, a role/sub, or the id of a key"),
+    Column("at_ms", BigInteger, nullable=False, comment="tokens made until then are over"),
+    Column("until_ms", BigInteger, nullable=False, comment="by then they all are, by themselves"),
+    CheckConstraint("kind IN ('token', 'subject', 'key')", name="revocations_kind"),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("city", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("sub", Text, nullable=False),
+    Column("key_id", Text, nullable=False, comment="empty without an API key"),
+    Column("action", Text, nullable=False),
+    Column("object", Text, nullable=False),
+    Column("address", Text, nullable=False, comment="from where"),
+    Column("outcome", SmallInteger, nullable=False, comment="the HTTP status"),
+    Index("audit_by_tenant", "tenant", "city", "id"),
+)

@@ -16,11 +16,12 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from api.codec import to_json_text
-from api.keys import KeyRing
+from api.data_keys import KeyRing
 from api.personal import Sealed
 from api.settings import KEEP_PERSONAL_DAYS, MASKED_NUMBERS
 from api.store import leases, orders, plans, reading, riders
 from api.store.hall import Hall
+from api.store.keys import KeyStore
 from api.store.migrate import asyncpg_url
 from api.store.numbers import SandboxNumbers
 from api.store.personal import DAY_MS, PersonalStore
@@ -64,6 +65,8 @@ class Store:
         self._engine, self._url = engine, url
         self.source = source
         """Names this database in the streams that are fed from it."""
+        self.keys = KeyStore(engine)
+        """API keys, revocations and the audit log."""
         self._closing = False
         self._written = asyncio.Event()
         self.hall = Hall(engine, self._written.set)
@@ -74,13 +77,13 @@ class Store:
         cls,
         url: str,
         *,
-        keys: KeyRing | None = None,
+        data_keys: KeyRing | None = None,
         keep_personal_days: int = KEEP_PERSONAL_DAYS,
         masked_numbers: str = MASKED_NUMBERS,
     ) -> Store:
         """Connect to a migrated database, see `migrate`.
 
-        Without `keys` personal data can be erased only.
+        Without `data_keys` personal data can be erased only.
 
         Raises:
             InvalidValue: `url` is not an address of PostgreSQL.
@@ -103,7 +106,7 @@ class Store:
             store = cls(engine, address, await reading.source(engine))
             store.numbers = SandboxNumbers(engine, masked_numbers)
             keep_ms = keep_personal_days * DAY_MS
-            store.personal = PersonalStore(engine, keys, store.numbers, keep_ms)
+            store.personal = PersonalStore(engine, data_keys, store.numbers, keep_ms)
             return store
         except BaseException:
             await engine.dispose()

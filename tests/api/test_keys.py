@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from api.keys import Box, KeyRing
+from api.data_keys import Box, KeyRing
 from geo.errors import InvalidValue, Unreadable
 
 

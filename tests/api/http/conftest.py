@@ -17,8 +17,8 @@ from sqlalchemy.engine import make_url
 
 from api.auth import Tokens
 from api.clock import now_ms
+from api.data_keys import KeyRing
 from api.http import make_app
-from api.keys import KeyRing
 from api.settings import CityArea, Settings
 from api.store import Store, migrate
 from api.store.schema import metadata
@@ -61,7 +61,7 @@ async def store(http_database: str, keys: KeyRing) -> AsyncIterator[Store]:
         "SET session_replication_role = replica; SET synchronous_commit = off; " + emptied
     )
     await connection.close()
-    opened = await Store.open(http_database, keys=keys)
+    opened = await Store.open(http_database, data_keys=keys)
     yield opened
     await opened.close()
 

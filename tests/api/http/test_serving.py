@@ -113,6 +113,11 @@ async def test_the_description_names_every_route(client_as: ClientAs) -> None:
         "/v1/city/{city}/status",
         "/v1/orders/{order_id}/contacts",
         "/v1/erasures",
+        "/v1/keys",
+        "/v1/keys/{key_id}",
+        "/v1/tokens",
+        "/v1/tokens/revoke",
+        "/v1/audit",
         "/livez",
         "/readyz",
     }

@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from api.keys import KeyRing
+from api.data_keys import KeyRing
 from api.personal import Contact, OrderPersonal, RiderPersonal, StopPersonal
 from api.store import Store
 from api.store.numbers import REST_MS
@@ -30,7 +30,7 @@ async def store(migrated_url: str, sql: asyncpg.Connection, tmp_path: Path) -> A
     """A store with three numbers to give."""
     opened = await Store.open(
         migrated_url,
-        keys=KeyRing.open(tmp_path / "data-keys"),
+        data_keys=KeyRing.open(tmp_path / "data-keys"),
         masked_numbers="+99900000007-+99900000009",
     )
     yield opened

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from structlog.testing import capture_logs
 
 from api.codec import decode_fact, order_from_json, order_to_json, rider_to_json, to_json_text
-from api.keys import KeyRing
+from api.data_keys import KeyRing
 from api.personal import (
     NOTHING,
     Contact,
@@ -54,7 +54,7 @@ def ring(tmp_path: Path) -> KeyRing:
 @pytest.fixture
 async def store(migrated_url: str, sql: asyncpg.Connection, ring: KeyRing) -> AsyncIterator[Store]:
     """A store with keys on the emptied database."""
-    opened = await Store.open(migrated_url, keys=ring)
+    opened = await Store.open(migrated_url, data_keys=ring)
     yield opened
     await opened.close()
 
@@ -309,7 +309,7 @@ async def test_the_migration_lists_old_orders_and_takes_addresses_out_of_history
             to_json_text(fact),
         )
     await migrate(database_url)
-    store = await Store.open(database_url, keys=ring)
+    store = await Store.open(database_url, data_keys=ring)
     try:
         kept = await store.order("old")
         assert kept is not None

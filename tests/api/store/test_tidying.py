@@ -9,7 +9,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from api.keys import KeyRing
+from api.data_keys import KeyRing
 from api.personal import RiderPersonal
 from api.store import Store
 from api.tidying import keep_tidy
@@ -18,7 +18,7 @@ from api.tidying import keep_tidy
 @pytest.fixture
 async def store(migrated_url: str, sql: asyncpg.Connection, tmp_path: Path) -> AsyncIterator[Store]:
     """A store with keys on the emptied database."""
-    opened = await Store.open(migrated_url, keys=KeyRing.open(tmp_path / "data-keys"))
+    opened = await Store.open(migrated_url, data_keys=KeyRing.open(tmp_path / "data-keys"))
     yield opened
     await opened.close()
 

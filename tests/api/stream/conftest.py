@@ -21,8 +21,8 @@ from websockets.typing import Subprotocol
 
 from api.auth import Tokens
 from api.clock import now_ms
+from api.data_keys import KeyRing
 from api.gateway import serve_gateway
-from api.keys import KeyRing
 from api.personal import in_the_clear, without_texts
 from api.pool import Pool
 from api.segments import SegmentWriter
@@ -217,7 +217,7 @@ def _url(servers: ServerUrls, database: str) -> str:
 @pytest.fixture
 async def world(migrated_url: str, redis_url: str, tmp_path: Path) -> AsyncIterator[World]:
     """A store with a sequencer; a test starts the gateway itself, or takes `live`."""
-    store = await Store.open(migrated_url, keys=KeyRing.open(tmp_path / "data-keys"))
+    store = await Store.open(migrated_url, data_keys=KeyRing.open(tmp_path / "data-keys"))
     settings = Settings(
         postgres_url=migrated_url,
         redis_url=redis_url,

@@ -181,7 +181,6 @@ def test_frames_wait_for_admission():
     [
         ("bj", "rider", "token.city"),
         ("北京" * 60, "rider", "token.city"),
-        ("sh", "integrator", "token.role"),
     ],
 )
 def test_a_token_that_does_not_reach_here_closes_4403(city, role, field):

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import typer
 
-from api.keys import KeyRing
+from api.data_keys import KeyRing
 from api.settings import data_keys_file
 from api.store import UNAVAILABLE, Store
 from api.supervisor.folder import socket_folders
@@ -29,7 +29,7 @@ def list_keys(data: Path) -> None:
 def rotate(data: Path) -> None:
     """Add a key. It encrypts from now on; the running system encrypts the older rows again."""
     added = _ring(data).rotate()
-    typer.echo(f"{added} encrypts from now on; see `hexrun keys list` before removing another")
+    typer.echo(f"{added} encrypts from now on; see `hexrun data-keys list` before removing another")
 
 
 def remove(key_id: str, data: Path) -> None:

@@ -1,0 +1,206 @@
+"""API keys, revocations and the audit log; may import SQLAlchemy and the schema.
+
+A key's secret is 256 random bits, so one SHA-256 keeps it: there is nothing to guess that a slow
+hash would protect.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from sqlalchemy import delete, insert, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from api.store.schema import audit, keys, revocations
+
+KEY_PREFIX = "hxk_"
+KEY_CHARS_MAX = 128
+USED_STEP_MS = 3_600_000
+Kind = Literal["token", "subject", "key"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiKey:
+    """A key as it may be shown; `last_used_ms` is coarse: to the hour."""
+
+    id: str
+    tenant: str
+    city: str
+    role: str
+    sub: str
+    label: str
+    created_at_ms: int
+    expires_at_ms: int | None = None
+    last_used_ms: int | None = None
+
+
+class NewKey(NamedTuple):
+    """A key that was just made; `text` is shown once and kept nowhere."""
+
+    key: ApiKey
+    text: str
+
+
+class Revocation(NamedTuple):
+    """Tokens of tenant and city made until `at_ms` are over; the entry serves until `until_ms`."""
+
+    tenant: str
+    city: str
+    kind: Kind
+    value: str
+    at_ms: int
+    until_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deed:
+    """One line of the audit log: who did what to which object, when, from where, how it ended."""
+
+    at_ms: int
+    tenant: str
+    city: str
+    role: str
+    sub: str
+    key_id: str
+    action: str
+    object: str
+    address: str
+    outcome: int
+
+
+_SHOWN = [c for c in keys.c if c.name != "digest"]
+_DEED = [c for c in audit.c if c.name != "id"]
+
+
+class KeyStore:
+    """Every method raises one of `UNAVAILABLE` when PostgreSQL does not answer."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    # --- keys ---------------------------------------------------------------------------------
+
+    async def create(
+        self,
+        *,
+        tenant: str,
+        city: str,
+        role: str,
+        sub: str,
+        label: str,
+        at_ms: int,
+        expires_at_ms: int | None,
+    ) -> NewKey:
+        """A key `hxk_<id>_<secret>`."""
+        key = ApiKey(
+            id=secrets.token_hex(6),
+            tenant=tenant,
+            city=city,
+            role=role,
+            sub=sub,
+            label=label,
+            created_at_ms=at_ms,
+            expires_at_ms=expires_at_ms,
+        )
+        secret = secrets.token_urlsafe(32)
+        row = {c.name: getattr(key, c.name) for c in _SHOWN} | {"digest": _digest(secret)}
+        async with self._engine.begin() as connection:
+            await connection.execute(insert(keys).values(row))
+        return NewKey(key, f"{KEY_PREFIX}{key.id}_{secret}")
+
+    async def find(self, text: str, at_ms: int) -> ApiKey | None:
+        """The key of this text, None when there is none; an expired one is given too.
+
+        Notes that it was used, at most once an hour.
+        """
+        key_id, _, secret = text.removeprefix(KEY_PREFIX).partition("_")
+        if len(text) > KEY_CHARS_MAX or not (key_id.isascii() and key_id.isalnum()):
+            return None
+        query = select(*_SHOWN, keys.c.digest).where(keys.c.id == key_id)
+        async with self._engine.connect() as connection:
+            row = (await connection.execute(query)).mappings().first()
+        if row is None or not hmac.compare_digest(row["digest"], _digest(secret)):
+            return None
+        found = ApiKey(**{c.name: row[c.name] for c in _SHOWN})
+        if found.last_used_ms is None or found.last_used_ms < at_ms - USED_STEP_MS:
+            await self._note_used(key_id, at_ms - at_ms % USED_STEP_MS)
+        return found
+
+    async def _note_used(self, key_id: str, hour_ms: int) -> None:
+        older = or_(keys.c.last_used_ms.is_(None), keys.c.last_used_ms < hour_ms)
+        async with self._engine.begin() as connection:
+            await connection.execute(
+                update(keys).where(keys.c.id == key_id, older).values(last_used_ms=hour_ms)
+            )
+
+    async def of_tenant(self, tenant: str, city: str) -> list[ApiKey]:
+        """The tenant's keys in the city, oldest first."""
+        query = (
+            select(*_SHOWN)
+            .where(keys.c.tenant == tenant, keys.c.city == city)
+            .order_by(keys.c.created_at_ms, keys.c.id)
+        )
+        async with self._engine.connect() as connection:
+            return [ApiKey(**row) for row in (await connection.execute(query)).mappings()]
+
+    async def one(self, key_id: str) -> ApiKey | None:
+        """The key of this id."""
+        async with self._engine.connect() as connection:
+            found = await connection.execute(select(*_SHOWN).where(keys.c.id == key_id))
+            row = found.mappings().first()
+        return None if row is None else ApiKey(**row)
+
+    async def remove(self, key: ApiKey, at_ms: int, until_ms: int) -> None:
+        """The key is no more, nor are the tokens that it made."""
+        over = Revocation(key.tenant, key.city, "key", key.id, at_ms, until_ms)
+        async with self._engine.begin() as connection:
+            await connection.execute(delete(keys).where(keys.c.id == key.id))
+            await connection.execute(insert(revocations).values(over._asdict()))
+
+    # --- revocations --------------------------------------------------------------------------
+
+    async def revoke(self, revocation: Revocation) -> None:
+        """Write it down, and drop those that have served their time."""
+        async with self._engine.begin() as connection:
+            await connection.execute(insert(revocations).values(revocation._asdict()))
+            await connection.execute(
+                delete(revocations).where(revocations.c.until_ms <= revocation.at_ms)
+            )
+
+    async def revoked(self, at_ms: int) -> list[Revocation]:
+        """All that still serve. The whole list each time: one that commits late is not missed."""
+        query = select(*(revocations.c[name] for name in Revocation._fields))
+        async with self._engine.connect() as connection:
+            found = await connection.execute(query.where(revocations.c.until_ms > at_ms))
+            return [Revocation(*row) for row in found]
+
+    # --- audit --------------------------------------------------------------------------------
+
+    async def note(self, deed: Deed) -> None:
+        """Add a line to the audit log."""
+        row = {c.name: getattr(deed, c.name) for c in _DEED}
+        async with self._engine.begin() as connection:
+            await connection.execute(insert(audit).values(row))
+
+    async def deeds(
+        self, tenant: str, city: str, after: int, limit: int
+    ) -> Sequence[tuple[int, Deed]]:
+        """The first `limit` (id, deed) of the tenant in the city after the id `after`."""
+        query = (
+            select(audit)
+            .where(audit.c.tenant == tenant, audit.c.city == city, audit.c.id > after)
+            .order_by(audit.c.id)
+            .limit(limit)
+        )
+        async with self._engine.connect() as connection:
+            rows = (await connection.execute(query)).mappings().all()
+        return [(row["id"], Deed(**{c.name: row[c.name] for c in _DEED})) for row in rows]
+
+
+def _digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()

@@ -1,0 +1,254 @@
+"""The table of `matrix.py`, cell by cell."""
+
+from __future__ import annotations
+
+import runpy
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from api import messages as m
+from api.auth import Tokens
+from api.clock import now_ms
+
+TABLE = runpy.run_path(str(Path(__file__).with_name("matrix.py")))
+ROLES, WHOSE = TABLE["ROLES"], TABLE["WHOSE"]
+ROUTES, PUBLIC, FRAMES = TABLE["ROUTES"], TABLE["PUBLIC"], TABLE["FRAMES"]
+PLACE = {"lat": 31.2285, "lon": 121.4782}
+
+
+def cells(row: tuple[str, ...]) -> Iterator[tuple[str, str, str]]:
+    """(whose, role, expected) of a row."""
+    for whose, cell in zip(WHOSE, row, strict=True):
+        if cell != ".":
+            for role, expected in zip(ROLES, cell.split(), strict=True):
+                yield whose, role, expected
+
+
+def routes_of(routes: Any, prefix: str = "") -> Iterator[str]:
+    for route in routes:
+        if getattr(route, "methods", None):
+            for method in route.methods - {"HEAD", "OPTIONS"}:
+                yield f"{method} {prefix}{route.path}"
+
+
+class Case:
+    """One cell: a person of his own, and the objects that he asks for."""
+
+    def __init__(self, house: Any, number: int, whose: str, role: str) -> None:
+        self.house, self.role, self.whose = house, role, whose
+        self.me = f"p{number}"
+        self.owner = self.me if whose != "another's" else f"q{number}"
+        self.tenant = "else" if whose == "tenant" else "default"
+        self.city = "bj" if whose == "city" else "demo"
+
+    @property
+    def place(self) -> dict[str, str]:
+        return {"tenant": self.tenant, "city": self.city}
+
+    async def path(self, route: str) -> tuple[str, str]:
+        method, _, path = route.partition(" ")
+        if "{order_id}" in path:
+            path = path.format(order_id=(await self.house.order(self.owner, **self.place)).id)
+        elif "{rider_id}" in path:
+            await self.house.rider(self.owner, **self.place)
+            path = path.format(rider_id=self.owner)
+        elif "{key_id}" in path:
+            key = await self.house.key(sub=self.owner, **self.place)
+            path = path.format(key_id=key.split("_")[1])
+        elif "{city}" in path:
+            path = path.format(city=self.city)
+        return method, path
+
+    async def body(self, route: str) -> Any:
+        match route:
+            case "POST /v1/quotes" | "POST /v1/orders":
+                body = {"stops": [{"place": PLACE}, {"place": PLACE | {"lat": 31.24}}]}
+                buyer = self.role not in ("customer", "merchant")
+                name = "merchant_id" if self.role == "merchant" else "customer_id"
+                body |= {"customer_id": "cora"} if self.role == "merchant" else {}
+                return body | ({name: self.owner} if buyer or self.owner != self.me else {})
+            case "POST /v1/orders/{order_id}/cancel":
+                return {}
+            case "POST /v1/riders":
+                if self.whose in ("tenant", "city"):
+                    await self.house.rider(self.owner, **self.place)
+                return {"id": self.owner}
+            case "POST /v1/riders/{rider_id}/shift":
+                return {"on": True, "shift_end_ms": now_ms() + 3_600_000, "place": PLACE}
+            case "POST /v1/keys":
+                return {"role": "integrator", "sub": "erp"}
+            case "POST /v1/tokens":
+                return {"role": "customer", "sub": "cora"}
+            case "POST /v1/tokens/revoke":
+                return {"role": "customer", "sub": "cora"}
+        return None
+
+
+async def ask(case: Case, route: str, bearer: str | None) -> Any:
+    method, path = await case.path(route)
+    body = await case.body(route)
+    return await case.house.ask(bearer, method, path, body, **{"Idempotency-Key": case.me})
+
+
+def test_every_route_has_a_row(house: Any) -> None:
+    described = house.app.openapi()["paths"]
+    known = {f"{method.upper()} {path}" for path, item in described.items() for method in item}
+    assert known | set(routes_of(house.app.routes)) == set(ROUTES) | PUBLIC
+
+
+def test_the_description_says_who_is_refused(house: Any) -> None:
+    for path, item in house.app.openapi()["paths"].items():
+        for operation in item.values():
+            if path.startswith("/v1/"):
+                assert {"401", "403", "429"} <= set(operation["responses"]), path
+
+
+def test_every_frame_has_a_row() -> None:
+    assert {m.frame_type(t.__name__) for t in m.CLIENT_FRAMES} == set(FRAMES)
+
+
+@pytest.mark.parametrize("route", ROUTES)
+async def test_a_route(house: Any, route: str) -> None:
+    wrong = []
+    for number, (whose, role, expected) in enumerate(cells(ROUTES[route])):
+        case = Case(house, number, whose, role)
+        response = await ask(case, route, house.token(role, case.me))
+        if response.status_code != int(expected):
+            wrong.append((whose, role, expected, response.status_code, response.text))
+    assert not wrong
+
+
+@pytest.mark.parametrize("route", ROUTES)
+async def test_a_token_that_is_not_good(house: Any, route: str) -> None:
+    """None, expired, foreign, revoked, of another city; and a scoped one on all but looking."""
+    at_ms = now_ms()
+    gone = house.token("operator", "gone")
+    operator = house.token("operator")
+    jti = house.tokens.verify(gone).jti
+    revoked = await house.ask(operator, "POST", "/v1/tokens/revoke", {"jti": jti})
+    assert revoked.status_code == 200
+    key = await house.key("operator")
+    deleted = await house.ask(operator, "DELETE", f"/v1/keys/{key.split('_')[1]}")
+    assert deleted.status_code == 204
+    old = Tokens(house.settings.secret, lambda: at_ms - 3_600_000).mint(sub="me", role="operator")
+    other = Tokens("x" * 20 + "another-secret").mint(sub="me", role="operator")
+    expired_key = await house.key("operator", expires_at_ms=at_ms - 1)
+    case = Case(house, 0, "own", "operator")
+    for bearer, status, word in (
+        (None, 401, "missing"),
+        ("nonsense", 401, "malformed"),
+        (old, 401, "expired"),
+        (other, 401, "foreign"),
+        (gone, 401, "revoked"),
+        (key, 401, "unknown"),
+        (expired_key, 401, "expired"),
+        ("hxk_", 401, "unknown"),
+        (key[:-1], 401, "unknown"),
+        (house.token("operator", city="bj"), 403, "city"),
+    ):
+        response = await ask(case, route, bearer)
+        error = response.json()["error"]
+        assert (response.status_code, word in error["message"]) == (status, True), (word, error)
+    order = await house.order("cora")
+    scoped = house.token("integrator", "link", orders=[order.id])
+    response = await ask(case, route, scoped)
+    assert response.status_code == 403
+    if route not in TABLE["SCOPED_ROUTES"]:
+        assert "scoped" in response.json()["error"]["message"]
+
+
+# --- the socket --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def open_house(house: Any) -> AsyncIterator[Any]:
+    await house.open_gateway()
+    return house
+
+
+async def frame_of(case: Case, frame: str) -> dict[str, Any]:
+    """The frame's fields; the order is of the one it belongs to, and offered to him."""
+    at_ms = now_ms()
+    if frame == "fixes":
+        return {"fixes": [{"seq": 0, "at_ms": at_ms, "system": "wgs84", **PLACE}]}
+    if frame not in ("accept", "decline", "stop", "watch"):
+        return {}
+    # Tenants and cities share no riders: what is elsewhere was offered to somebody else.
+    owner = case.owner
+    if case.role == "rider" and case.whose != "own":
+        owner = f"{case.owner}-elsewhere"
+    order = await case.house.order(owner, **case.place, accepted=frame == "stop")
+    if frame == "watch":
+        return {"orders": [order.id]}
+    act = {"action_id": "a", "order_id": order.id}
+    if frame == "stop":
+        return act | {"stop": 0, "state": "heading", "at_ms": at_ms}
+    return act | {"number": order.attempts}
+
+
+ANSWERS = {
+    "hello": ("error",),
+    "heartbeat": ("ack",),
+    "fixes": ("ack",),
+    "accept": ("result",),
+    "decline": ("result",),
+    "stop": ("result",),
+    "watch": ("order", "error"),
+    "watch_city": ("city",),
+}
+
+
+async def heard(socket: Any, frame: str) -> str:
+    """As the table has it."""
+    answer = await socket.hear(*ANSWERS[frame])
+    match answer["type"]:
+        case "closed":
+            return str(answer["code"])
+        case "result":
+            return "ok" if answer["ok"] else "no"
+        case "error" if answer["code"] == "forbidden" and frame == "watch":
+            return "no"
+    return str(answer["type"])
+
+
+@pytest.mark.parametrize("frame", FRAMES)
+async def test_a_frame(open_house: Any, frame: str) -> None:
+    house, wrong = open_house, []
+    for number, (whose, role, expected) in enumerate(cells(FRAMES[frame])):
+        case = Case(house, number, whose, role)
+        if role == "rider":
+            await house.on_shift(case.me)
+        fields = await frame_of(case, frame)
+        socket = await house.socket(house.token(role, case.me))
+        assert (await socket.hear("welcome"))["role"] == role
+        await socket.say(frame, **fields)
+        found = await heard(socket, frame)
+        if expected == "4403" and found != "4403":
+            found = str((await socket.closed())[0])
+        if found != expected:
+            wrong.append((whose, role, expected, found))
+        await socket.socket.close()
+    assert not wrong
+
+
+async def test_a_scoped_token_may_only_look_and_watch(open_house: Any) -> None:
+    house = open_house
+    order, other = await house.order("cora"), await house.order("cora")
+    foreign = await house.order("cora", tenant="else")
+    scoped = house.token("customer", "link", orders=[order.id, foreign.id])
+    for order_id, status in ((order.id, 200), (other.id, 403), (foreign.id, 403)):
+        assert (await house.ask(scoped, "GET", f"/v1/orders/{order_id}")).status_code == status
+    for frame in FRAMES:
+        socket = await house.socket(scoped)
+        await socket.hear("welcome")
+        case = Case(house, 0, "own", "customer")
+        fields = {"orders": [order.id]} if frame == "watch" else await frame_of(case, frame)
+        await socket.say(frame, **fields)
+        allowed = await heard(socket, frame) != "4403"
+        assert allowed == (frame in TABLE["SCOPED_FRAMES"]), frame
+    watcher = await house.socket(scoped)
+    await watcher.say("watch", orders=[other.id, foreign.id])
+    assert [(await watcher.hear("error"))["code"] for _ in range(2)] == ["forbidden"] * 2
