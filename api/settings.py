@@ -12,6 +12,10 @@
 | `HEXRUN_HOST` | the address to listen on | `127.0.0.1` |
 | `HEXRUN_HTTP_PORT` | of the HTTP API; 0 for any free one | `8080` |
 | `HEXRUN_STREAM_PORT` | of the websocket gateway; 0 for any free one | `8081` |
+| `HEXRUN_WEBHOOK_RETRY_S` | seconds to wait after each failed attempt; the last goes on | `10,30,60,120,300,600,900,1800,3600,7200` |
+| `HEXRUN_WEBHOOK_GIVE_UP_S` | an event is tried for so long, then it is a dead letter | `86400` |
+| `HEXRUN_WEBHOOK_PAUSE_S` | an endpoint is paused after failing every attempt for so long | `3600` |
+| `HEXRUN_WEBHOOK_ALLOW_PRIVATE` | `1`: webhooks may go to private addresses, and without TLS | `0` |
 """  # noqa: E501
 
 from __future__ import annotations
@@ -66,6 +70,7 @@ class Settings:
     host: str = "127.0.0.1"
     http_port: int = HTTP_PORT
     stream_port: int = STREAM_PORT
+    webhooks: WebhookSettings = field(default_factory=lambda: WebhookSettings())
 
     @property
     def city(self) -> CityArea:
@@ -89,7 +94,47 @@ class Settings:
             host=environ.get("HEXRUN_HOST") or "127.0.0.1",
             http_port=read_port(environ, "HEXRUN_HTTP_PORT", HTTP_PORT),
             stream_port=read_port(environ, "HEXRUN_STREAM_PORT", STREAM_PORT),
+            webhooks=WebhookSettings.from_environment(environ),
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookSettings:
+    """How webhooks are retried, in seconds, and where they may go."""
+
+    retry_s: tuple[float, ...] = (10, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200)
+    give_up_s: float = 86_400
+    pause_s: float = 3_600
+    allow_private: bool = False
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] = os.environ) -> WebhookSettings:
+        """Read the variables above. Raises InvalidValue, naming the variable."""
+        default = cls()
+        retry = environ.get("HEXRUN_WEBHOOK_RETRY_S")
+        private = environ.get("HEXRUN_WEBHOOK_ALLOW_PRIVATE") or "0"
+        if private not in ("0", "1"):
+            raise InvalidValue("HEXRUN_WEBHOOK_ALLOW_PRIVATE", private, "0 or 1")
+        return cls(
+            retry_s=tuple(_seconds("HEXRUN_WEBHOOK_RETRY_S", part) for part in retry.split(","))
+            if retry
+            else default.retry_s,
+            give_up_s=_seconds_of(environ, "HEXRUN_WEBHOOK_GIVE_UP_S", default.give_up_s),
+            pause_s=_seconds_of(environ, "HEXRUN_WEBHOOK_PAUSE_S", default.pause_s),
+            allow_private=private == "1",
+        )
+
+
+def _seconds_of(environ: Mapping[str, str], name: str, default: float) -> float:
+    given = environ.get(name)
+    return _seconds(name, given) if given else default
+
+
+def _seconds(name: str, given: str) -> float:
+    seconds = _number(name, given)
+    if not 0.0 < seconds <= 31 * 86_400:
+        raise InvalidValue(name, given, "seconds above 0, 31 days at most")
+    return seconds
 
 
 def _url(environ: Mapping[str, str], name: str, schemes: tuple[str, ...]) -> str:

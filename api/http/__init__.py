@@ -8,6 +8,7 @@
 | `places` | coordinates in and out |
 | `prices` | quotes, and the token that keeps a price |
 | `orders`, `riders`, `events`, `city`, `health`, `console` | the routes |
+| `webhooks` | the routes of the endpoints to which events are sent |
 | `errors`, `limits` | one shape for every error; how long a request may be |
 """
 

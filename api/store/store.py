@@ -29,6 +29,7 @@ from api.store.values import (
     RiderOutcome,
     Written,
 )
+from api.store.webhooks import WebhookStore
 from dispatch.commands import Command, Offer, RiderCommand
 from dispatch.model import Order, Rider
 from geo.errors import Unavailable
@@ -53,6 +54,7 @@ class Store:
         self._engine, self._url = engine, url
         self.source = source
         """Names this database in the streams that are fed from it."""
+        self.webhooks = WebhookStore(engine)
         self._closing = False
         self._written = asyncio.Event()
         self._waker = asyncio.create_task(self._wake_sequencer(), name="wake the sequencer")
