@@ -74,8 +74,8 @@ class Receiver:
     async def accept(event: Any) -> int:
         return 200
 
-    async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+    async def start(self, port: int = 0) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", port)
 
     async def stop(self) -> None:
         assert self._server is not None
@@ -148,6 +148,18 @@ class Receiver:
         async with asyncio.timeout(LIMIT_S):
             while not true():
                 await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+def fast() -> WebhookSettings:
+    """Retries in tenths of a second, to loopback."""
+    return FAST
+
+
+@pytest.fixture
+def drop() -> type[Exception]:
+    """What `behave` raises to hang up."""
+    return Drop
 
 
 @pytest.fixture
@@ -267,6 +279,25 @@ def endpoint(store: Store) -> Callable[..., Awaitable[Endpoint]]:
 
 
 @pytest.fixture
+def settled(store: Store, sql: asyncpg.Connection) -> Callable[..., Awaitable[None]]:
+    """Wait until every event is in the feed, and delivered or dead at the endpoint."""
+
+    async def wait(made: Endpoint) -> None:
+        async with asyncio.timeout(LIMIT_S):
+            while not await done(made):
+                await asyncio.sleep(0.02)
+
+    async def done(made: Endpoint) -> bool:
+        if await sql.fetchval("SELECT EXISTS (SELECT FROM outbox)"):
+            return False
+        head = await store.last_position("demo")
+        one = await store.webhooks.one(HERE, made.id)
+        return one.cursor == head and not await store.webhooks.sending.behind(made.id)
+
+    return wait
+
+
+@pytest.fixture
 def live(store: Store) -> Callable[..., Awaitable[Order]]:
     """Place an order and have it offered and declined until it has so many events (even)."""
 
@@ -277,6 +308,16 @@ def live(store: Store) -> Callable[..., Awaitable[Order]]:
         order = JOB.order(order_id, "demo", form, JOB.quote(form, at_ms), at_ms)
         order = replace(order, **changes)
         order = (await store.create_order(order, at_ms, idempotency=None)).order
+        return await go_on(store, order, events)
+
+    return make
+
+
+@pytest.fixture
+def more(store: Store) -> Callable[..., Awaitable[Order]]:
+    """Have the order offered and declined until it has so many events (even)."""
+
+    async def make(order: Order, events: int) -> Order:
         return await go_on(store, order, events)
 
     return make
