@@ -33,6 +33,7 @@ _GLOBAL_V6 = IPv6Network("2000::/3")
 _REFUSED = tuple(
     ip_network(n)
     for n in (
+        "192.0.0.0/24",  # protocol assignments, and a metadata server
         "168.63.129.16/32",  # the metadata server of Azure has a public address
         "192.88.99.0/24",  # relays to IPv6
         "2001::/23",  # Teredo and other tunnels
