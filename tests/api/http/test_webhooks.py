@@ -135,6 +135,14 @@ async def test_who_may(client_as: ClientAs, erp: Client, method: str, path: str)
     assert (await erp.get(f"/v1/webhooks/{endpoint['id']}")).json()["description"] == ""
 
 
+async def test_the_description_names_every_route(client_as: ClientAs) -> None:
+    paths = (await client_as().get("/openapi.json")).json()["paths"]
+    found = {path for path in paths if path.startswith("/v1/webhooks")}
+    one = "/v1/webhooks/{endpoint_id}"
+    wanted = {one + path.replace("/1/", "/{position}/") for _, path in ROUTES}
+    assert found == wanted | {"/v1/webhooks"}
+
+
 async def test_making_and_listing_is_for_the_same(client_as: ClientAs, olga: Client) -> None:
     await made(olga)
     for role in ("customer", "merchant", "rider"):
