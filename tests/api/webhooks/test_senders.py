@@ -192,7 +192,8 @@ async def test_nothing_is_sent_without_a_lease(
         late = Delivering(mine, 0.0, sending, caller, lambda entry, system: {}, fast)
         late.head = 2
         with pytest.raises(LeaseLost):
-            await late.run()
+            async with asyncio.timeout(10):
+                await late.run()
     assert receiver.got == []
 
 
