@@ -23,6 +23,10 @@
 | `HEXRUN_RATE_ADDRESS` | requests with good tokens from one address | `120000/minute` |
 | `HEXRUN_RATE_STRANGER` | requests without a good token from one address | `300/minute` |
 | `HEXRUN_RATE_SOCKETS` | sockets opened from one address | `60000/minute` |
+| `HEXRUN_WEBHOOK_RETRY_S` | seconds to wait after each failed attempt; the last goes on | `10,30,60,120,300,600,900,1800,3600,7200` |
+| `HEXRUN_WEBHOOK_GIVE_UP_S` | an event is tried for so long, then it is a dead letter | `86400` |
+| `HEXRUN_WEBHOOK_PAUSE_S` | an endpoint is paused after failing every attempt for so long | `3600` |
+| `HEXRUN_WEBHOOK_ALLOW_PRIVATE` | `1`: webhooks may go to private addresses, and without TLS | `0` |
 """  # noqa: E501
 
 from __future__ import annotations
@@ -124,15 +128,15 @@ class Settings:
     data_keys_file: Path | None = None
     keep_personal_days: int = KEEP_PERSONAL_DAYS
     masked_numbers: str = MASKED_NUMBERS
+    secret_file: Path | None = None
+    """Where the secret was read, and is read again; None where the environment holds it."""
+    rates: RateSettings = field(default_factory=RateSettings)
+    webhooks: WebhookSettings = field(default_factory=lambda: WebhookSettings())
 
     @property
     def data_keys(self) -> Path:
         """The file of the keys of personal data."""
         return self.data_keys_file or self.data / DATA_KEYS_NAME
-
-    secret_file: Path | None = None
-    """Where the secret was read, and is read again; None where the environment holds it."""
-    rates: RateSettings = field(default_factory=RateSettings)
 
     @property
     def city(self) -> CityArea:
@@ -174,6 +178,7 @@ class Settings:
             data_keys_file=data_keys_file(environ, data),
             keep_personal_days=_days(environ, "HEXRUN_KEEP_PERSONAL_DAYS", KEEP_PERSONAL_DAYS),
             masked_numbers=environ.get("HEXRUN_MASKED_NUMBERS") or MASKED_NUMBERS,
+            webhooks=WebhookSettings.from_environment(environ),
         )
 
 
@@ -187,6 +192,45 @@ def _days(environ: Mapping[str, str], name: str, default: int) -> int:
     if not (given.isascii() and given.isdigit() and int(given) <= KEEP_PERSONAL_DAYS_MAX):
         raise InvalidValue(name, given, f"days, 0 to {KEEP_PERSONAL_DAYS_MAX}")
     return int(given)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookSettings:
+    """How webhooks are retried, in seconds, and where they may go."""
+
+    retry_s: tuple[float, ...] = (10, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200)
+    give_up_s: float = 86_400
+    pause_s: float = 3_600
+    allow_private: bool = False
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] = os.environ) -> WebhookSettings:
+        """Read the variables above. Raises InvalidValue, naming the variable."""
+        default = cls()
+        retry = environ.get("HEXRUN_WEBHOOK_RETRY_S")
+        private = environ.get("HEXRUN_WEBHOOK_ALLOW_PRIVATE") or "0"
+        if private not in ("0", "1"):
+            raise InvalidValue("HEXRUN_WEBHOOK_ALLOW_PRIVATE", private, "0 or 1")
+        return cls(
+            retry_s=tuple(_wait_s("HEXRUN_WEBHOOK_RETRY_S", part) for part in retry.split(","))
+            if retry
+            else default.retry_s,
+            give_up_s=_wait_of(environ, "HEXRUN_WEBHOOK_GIVE_UP_S", default.give_up_s),
+            pause_s=_wait_of(environ, "HEXRUN_WEBHOOK_PAUSE_S", default.pause_s),
+            allow_private=private == "1",
+        )
+
+
+def _wait_of(environ: Mapping[str, str], name: str, default: float) -> float:
+    given = environ.get(name)
+    return _wait_s(name, given) if given else default
+
+
+def _wait_s(name: str, given: str) -> float:
+    seconds = _number(name, given)
+    if not 0.0 < seconds <= 31 * 86_400:
+        raise InvalidValue(name, given, "seconds above 0, 31 days at most")
+    return seconds
 
 
 def _url(environ: Mapping[str, str], name: str, schemes: tuple[str, ...]) -> str:

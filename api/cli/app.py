@@ -92,7 +92,8 @@ def demo(
 @app.command()
 def role(
     name: Annotated[
-        str, typer.Argument(help="dispatcher, gateway, http, sequencer, migrate or bots.")
+        str,
+        typer.Argument(help="dispatcher, gateway, http, sequencer, webhooks, migrate or bots."),
     ],
     data: Data = Path("data"),
     scenario: Annotated[str, typer.Option(help="For bots: the city they follow.")] = "demo",

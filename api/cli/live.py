@@ -16,7 +16,7 @@ from api.supervisor import DataFolder, Service, Supervisor, server_services
 from geo.errors import StartupError
 
 MIGRATED = "migrate"
-ROLES_IN_ORDER = ("sequencer", "dispatcher", "gateway", "http")
+ROLES_IN_ORDER = ("sequencer", "dispatcher", "gateway", "http", "webhooks")
 
 
 def live_services(folder: DataFolder) -> list[Service]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import structlog
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -16,15 +17,18 @@ from api.data_keys import KeyRing
 from api.dispatching import CityDispatcher
 from api.gateway import serve_gateway
 from api.http import serve_http
+from api.http.answers import view_event
 from api.journal import CityShape
 from api.logs import set_up_logs
 from api.sequencer import run_sequencer
 from api.settings import Settings
-from api.store import Store, migrate
+from api.store import Positioned, Store, migrate
 from api.supervisor import announce_ready
 from api.tidying import keep_tidy
 from api.traces import set_up_traces
+from api.webhooks import run_sender
 from dispatch.policy import Policy
+from geo.datum import System
 from geo.errors import UnknownName
 from sim.scenario import first_wrong, read_yaml
 
@@ -125,6 +129,18 @@ async def sequencer(settings: Settings, stop: asyncio.Event, ready: asyncio.Even
         await store.close()
 
 
+async def webhooks(settings: Settings, stop: asyncio.Event, ready: asyncio.Event) -> None:
+    def view(entry: Positioned, coordinate_system: str) -> Mapping[str, Any]:
+        return view_event(entry, System(coordinate_system)).model_dump(mode="json")
+
+    store = await Store.open(settings.postgres_url)
+    try:
+        ready.set()
+        await run_sender(store, settings.webhooks, view, stop)
+    finally:
+        await store.close()
+
+
 async def migrate_once(settings: Settings, stop: asyncio.Event, ready: asyncio.Event) -> None:
     """Brings the database's tables up to date and ends."""
     await migrate(settings.postgres_url)
@@ -137,6 +153,7 @@ ROLES: dict[str, Role] = {
     "gateway": gateway,
     "http": http,
     "sequencer": sequencer,
+    "webhooks": webhooks,
 }
 
 

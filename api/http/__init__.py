@@ -9,6 +9,7 @@
 | `prices` | quotes, and the token that keeps a price |
 | `personal` | who sees which personal data; contacts and erasure |
 | `orders`, `riders`, `events`, `city`, `health`, `console` | the routes |
+| `webhooks` | the routes of the endpoints to which events are sent |
 | `errors`, `limits` | one shape for every error; how long a request may be |
 """
 

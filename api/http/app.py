@@ -21,6 +21,7 @@ from api.http import (
     personal,
     riders,
     tokens,
+    webhooks,
 )
 from api.http.access import Parts
 from api.http.limits import BodyLimit
@@ -49,7 +50,8 @@ def make_app(
     app.add_middleware(Valve, capacity=app.state.capacity)
     app.add_middleware(Meter)
     errors.install(app)
-    for part in (orders, hall, riders, events, city, health, personal, keys, tokens, audit):
+    routes = (orders, hall, riders, events, webhooks, city, personal, keys, tokens, audit, health)
+    for part in routes:
         app.include_router(part.router)
     app.include_router(metrics)
     console.install(app, console_folder)

@@ -11,6 +11,7 @@ import uvicorn
 from redis.asyncio import Redis
 
 from api.data_keys import KeyRing
+from api.guard import Guard
 from api.http.app import make_app
 from api.http.valve import Capacity
 from api.settings import Settings
@@ -76,10 +77,8 @@ async def serve_http(
     )
     serving = asyncio.create_task(server.serve(sockets=[listening]), name="http")
     stopped = asyncio.create_task(stop.wait())
-    beside = [
-        asyncio.create_task(work)
-        for work in (capacity.load.run(), watch_store(store, stop), guard.run())
-    ]
+    works = capacity.load.run(), watch_store(store, stop), guard.run()
+    beside = [asyncio.create_task(work) for work in works]
     try:
         while not server.started and not serving.done() and not stop.is_set():
             await asyncio.wait({serving, stopped}, timeout=POLL_S)

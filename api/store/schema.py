@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     ForeignKey,
@@ -23,7 +24,7 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from dispatch.lifecycle import ASSIGNMENT, ORDER
 from dispatch.model import AssignmentState, Matching, OrderState, RiderState
@@ -295,4 +296,77 @@ audit = Table(
     Column("address", Text, nullable=False, comment="from where"),
     Column("outcome", SmallInteger, nullable=False, comment="the HTTP status"),
     Index("audit_by_tenant", "tenant", "city", "id"),
+)
+
+webhook_endpoints = Table(
+    "webhook_endpoints",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("tenant", Text, nullable=False),
+    Column("city", Text, nullable=False),
+    Column("url", Text, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("kinds", ARRAY(Text), comment="of events; null for all"),
+    Column("coordinate_system", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("paused_reason", Text),
+    Column("cursor", BigInteger, nullable=False, comment="settled so far, but for webhook_behind"),
+    Column("listed_after", BigInteger, nullable=False, comment="deliveries are known from here"),
+    Column("failing_since_ms", BigInteger, comment="every attempt since then has failed"),
+    Column("key_id", Text, nullable=False),
+    Column("secret", Text, nullable=False),
+    Column("old_key_id", Text),
+    Column("old_secret", Text, comment="signs as well until old_until_ms"),
+    Column("old_until_ms", BigInteger),
+    Column("epoch", BigInteger, nullable=False, comment="of the sender that has the lease"),
+    Column("lease_until_ms", BigInteger, nullable=False, comment="by the clock of the database"),
+    Column("created_at_ms", BigInteger, nullable=False),
+    CheckConstraint("state IN ('active', 'paused')", name="webhook_endpoints_state"),
+    CheckConstraint("cursor >= 0", name="webhook_endpoints_cursor"),
+    Index("webhook_endpoints_by_tenant", "tenant", "city"),
+)
+
+webhook_behind = Table(
+    "webhook_behind",
+    metadata,
+    Column(
+        "endpoint_id",
+        Text,
+        ForeignKey("webhook_endpoints.id", ondelete="CASCADE"),
+        primary_key=True,
+    ),
+    Column("subject", Text, primary_key=True, comment="order or rider"),
+    Column("subject_id", Text, primary_key=True),
+    Column("position", BigInteger, nullable=False, comment="his first event not yet delivered"),
+    Column("attempts", Integer, nullable=False, comment="at that event"),
+    Column("tried_since_ms", BigInteger, comment="the first of these attempts"),
+    Column("next_at_ms", BigInteger, nullable=False),
+    Column("last_error", Text, nullable=False),
+)
+
+webhook_dead_letters = Table(
+    "webhook_dead_letters",
+    metadata,
+    Column(
+        "endpoint_id",
+        Text,
+        ForeignKey("webhook_endpoints.id", ondelete="CASCADE"),
+        primary_key=True,
+    ),
+    Column("position", BigInteger, primary_key=True, autoincrement=False),
+    Column("event_id", BigInteger, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("subject_id", Text, nullable=False),
+    Column("seq", Integer, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("dead_at_ms", BigInteger, nullable=False),
+    Column("last_error", Text, nullable=False),
+    Column("retry_asked", Boolean, nullable=False),
+    Index(
+        "webhook_dead_letters_asked",
+        "endpoint_id",
+        "position",
+        postgresql_where=text("retry_asked"),
+    ),
 )

@@ -36,6 +36,7 @@ from api.store.values import (
     RiderOutcome,
     Written,
 )
+from api.store.webhooks import WebhookStore
 from dispatch.commands import Command, Offer, RiderCommand
 from dispatch.model import Order, Rider
 from geo.errors import Unavailable
@@ -67,6 +68,7 @@ class Store:
         """Names this database in the streams that are fed from it."""
         self.keys = KeyStore(engine)
         """API keys, revocations and the audit log."""
+        self.webhooks = WebhookStore(engine)
         self._closing = False
         self._written = asyncio.Event()
         self.hall = Hall(engine, self._written.set)

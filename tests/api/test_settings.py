@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from api.settings import CityArea, Settings
+from api.settings import CityArea, Settings, WebhookSettings
 from geo.errors import InvalidValue
 
 SECRET = "x" * 32
@@ -132,3 +132,32 @@ def test_cities_that_cannot_be(environ: dict[str, str], given: str) -> None:
     environ["HEXRUN_CITY"] = given
     with pytest.raises(InvalidValue, match="HEXRUN_CITY"):
         Settings.from_environment(environ)
+
+
+def test_the_webhooks_settings(environ: dict[str, str]) -> None:
+    assert Settings.from_environment(environ).webhooks == WebhookSettings()
+    given = {
+        "HEXRUN_WEBHOOK_RETRY_S": "0.1, 0.2,3",
+        "HEXRUN_WEBHOOK_GIVE_UP_S": "60",
+        "HEXRUN_WEBHOOK_PAUSE_S": "5",
+        "HEXRUN_WEBHOOK_ALLOW_PRIVATE": "1",
+    }
+    assert Settings.from_environment(environ | given).webhooks == WebhookSettings(
+        retry_s=(0.1, 0.2, 3.0), give_up_s=60.0, pause_s=5.0, allow_private=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("HEXRUN_WEBHOOK_RETRY_S", "1,,2"),
+        ("HEXRUN_WEBHOOK_RETRY_S", "1;2"),
+        ("HEXRUN_WEBHOOK_RETRY_S", "0"),
+        ("HEXRUN_WEBHOOK_GIVE_UP_S", "-1"),
+        ("HEXRUN_WEBHOOK_PAUSE_S", "nan"),
+        ("HEXRUN_WEBHOOK_ALLOW_PRIVATE", "yes"),
+    ],
+)
+def test_wrong_webhooks_settings(environ: dict[str, str], name: str, value: str) -> None:
+    with pytest.raises(InvalidValue, match=name):
+        Settings.from_environment(environ | {name: value})
