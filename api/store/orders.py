@@ -15,6 +15,7 @@ from api.codec import (
     digest_of_command,
     order_from_json,
 )
+from api.store.leases import hold
 from api.store.rows import change_by, event_from_row, insert_order, update_orders
 from api.store.schema import actions, events, idempotency, orders, riders
 from api.store.values import Created, IdempotencyKey, Outcome
@@ -93,10 +94,16 @@ async def _first_answer(connection: AsyncConnection, key: IdempotencyKey) -> Cre
 
 
 async def run(
-    engine: AsyncEngine, order_id: str, command: Command, action_id: str | None
+    engine: AsyncEngine,
+    order_id: str,
+    command: Command,
+    action_id: str | None,
+    epoch: tuple[str, int] | None,
 ) -> Outcome:
     """See `Store.run`."""
     async with engine.begin() as connection:
+        if epoch is not None:
+            await hold(connection, *epoch)
         order = await _lock(connection, order_id)
         if action_id is not None:
             first = await _first_outcome(connection, order_id, command, action_id)

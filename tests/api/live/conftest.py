@@ -1,7 +1,21 @@
+"""A town of columns, and a live world: real servers, real dispatcher processes, orders by hand."""
+
+import asyncio
+import os
+import signal
+import sys
+from contextlib import asynccontextmanager
+
 import numpy as np
 import pytest
+from redis.asyncio import Redis
 
-from dispatch.commands import Confirm, GoOnShift
+from api.clock import now_ms
+from api.dispatching import City, Dispatching
+from api.journal import CityShape
+from api.sequencer import run_sequencer
+from api.store import Store, migrate
+from dispatch.commands import Accept, Confirm, GoOnShift
 from dispatch.dispatcher import Decide, Dispatcher
 from dispatch.model import Place, Rider
 from dispatch.policy import Policy
@@ -11,6 +25,9 @@ from geo.distance import Plane
 from geo.travel import StraightLine
 
 START_MS = 1_700_000_000_000
+QUICK = Policy(tick_ms=200)
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(__file__))))
+SECRET = "a secret of 32 characters or more"
 
 
 @pytest.fixture
@@ -45,3 +62,134 @@ def snapshot(town):
     (effect,) = town.outbox()
     assert isinstance(effect, Decide)
     return effect.snapshot
+
+
+async def until(check, limit_s=30):
+    """Polls until `check()` is true; gives what it gave."""
+    async with asyncio.timeout(limit_s):
+        while True:
+            found = check()
+            found = await found if asyncio.iscoroutine(found) else found
+            if found:
+                return found
+            await asyncio.sleep(0.05)
+
+
+@pytest.fixture
+async def world(database_url, redis_url, tmp_path):
+    await migrate(database_url)
+    made = World(database_url, redis_url, tmp_path)
+    async with made.open():
+        yield made
+
+
+class World:
+    """The servers, a sequencer, and what may be done by hand."""
+
+    def __init__(self, database_url, redis_url, folder):
+        self.database_url, self.redis_url, self.folder = database_url, redis_url, folder
+        self.until = until
+        self.quick = QUICK
+
+    @asynccontextmanager
+    async def open(self):
+        self.store = await Store.open(self.database_url)
+        self.redis = Redis.from_url(self.redis_url)
+        stop = asyncio.Event()
+        sequencer = asyncio.create_task(run_sequencer(self.store, self.redis_url, stop))
+        try:
+            yield self
+        finally:
+            stop.set()
+            await sequencer
+            await self.redis.aclose()
+            await self.store.close()
+
+    def member(self, name, policy=QUICK, cities=("demo",)):
+        known = [City(CityShape(name=c, lat=31.23, lon=121.47), policy) for c in cities]
+        return Dispatching(self.store, self.redis, known, self.folder / "journal", name)
+
+    @asynccontextmanager
+    async def running(self, name="a", policy=QUICK, cities=("demo",)):
+        """A member of this process."""
+        member = self.member(name, policy, cities)
+        stop, ready = asyncio.Event(), asyncio.Event()
+        task = asyncio.create_task(member.run(stop, ready))
+        await until(lambda: ready.is_set() or task.done())
+        try:
+            yield member
+        finally:
+            stop.set()
+            async with asyncio.timeout(20):
+                await task
+
+    @asynccontextmanager
+    async def process(self, cities=("demo",), **environment):
+        """`hexrun role dispatcher` in a process of its own; killed at the end if it still runs."""
+        data = self.folder / "data"
+        data.mkdir(exist_ok=True)
+        (data / "dispatch.yaml").write_text("policy: {tick_ms: 200}")
+        env = os.environ | {
+            "HEXRUN_POSTGRES_URL": self.database_url,
+            "HEXRUN_REDIS_URL": self.redis_url,
+            "HEXRUN_DATA": str(data),
+            "HEXRUN_SECRET": SECRET,
+            "HEXRUN_CITY": ";".join(f"{c}:31.23,121.47" for c in cities),
+            "PYTHONPATH": ROOT,
+        }
+        log = (self.folder / f"process-{now_ms()}.log").open("wb")
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "api.cli", "role", "dispatcher",
+            env=env | environment, cwd=ROOT, stdout=log, stderr=log,
+        )  # fmt: skip
+        log.close()
+        try:
+            yield child
+        finally:
+            if child.returncode is None:
+                child.send_signal(signal.SIGCONT)
+                child.terminate()
+                try:
+                    async with asyncio.timeout(20):
+                        await child.wait()
+                except TimeoutError:
+                    child.kill()
+                    await child.wait()
+
+    async def owners(self):
+        """City -> owner, by the leases that are not over."""
+        from sqlalchemy import text
+
+        async with self.store._engine.connect() as connection:
+            rows = await connection.execute(
+                text(
+                    "SELECT city, owner FROM leases"
+                    " WHERE expires_at_ms > extract(epoch FROM clock_timestamp()) * 1000"
+                )
+            )
+            return dict(rows.tuples().all())
+
+    async def rider(self, name, lat=31.23, city="demo", ends_in_ms=3_600_000):
+        await self.store.register_rider(Rider(id=name, city=city))
+        place = Place(lat=lat, lon=121.47)
+        on = GoOnShift(at_ms=now_ms(), shift_end_ms=now_ms() + ends_in_ms, place=place)
+        assert (await self.store.run_rider(name, on)).refusal is None
+
+    async def order(self, name, city="demo"):
+        at = now_ms()
+        kind = job_type("delivery")
+        here, there = Place(lat=31.231, lon=121.47), Place(lat=31.24, lon=121.47)
+        form = OrderForm(customer_id="c", stops=(StopForm(place=here), StopForm(place=there)))
+        made = kind.order(name, city, form, kind.quote(form, at), at)
+        await self.store.create_order(made, at, idempotency=None)
+
+    async def attempt(self, name):
+        return (await self.store.order(name)).assignment
+
+    async def offered(self, name, limit_s=30):
+        return await until(lambda: self.attempt(name), limit_s)
+
+    async def accept(self, name):
+        attempt = await self.attempt(name)
+        command = Accept(at_ms=now_ms(), rider_id=attempt.rider_id, number=attempt.number)
+        assert (await self.store.run(name, command)).refusal is None
