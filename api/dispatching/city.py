@@ -36,6 +36,7 @@ QUEUE_MAX = 10_000
 RETRY_S = 0.5
 LEASE_POLL_S = 0.1
 FINISH_S = 1.0  # for what is being written when the city is given back
+JOURNAL_LOOK_S = 1.0
 JOURNAL_RETRY_S, JOURNAL_RETRY_MAX_S = 10.0, 300.0
 
 Input = Events | Frame | Made | PlanWritten
@@ -226,19 +227,15 @@ class CityDispatcher:
         getting.cancel()
         return None
 
-    def _wait_s(self, stopping: bool) -> float | None:
+    def _wait_s(self, stopping: bool) -> float:
+        """Until a tick is due; never long, for the journal's disk is looked after too."""
+        due = self._dispatcher.wake_at()
         if stopping:
             return LEASE_POLL_S
-        due = self._dispatcher.wake_at()
         if due is None:
-            wait_s = None
-        elif self._lease.holds:
-            wait_s = max(0.0, (due - now_ms()) / 1000)
-        else:
-            wait_s = max(LEASE_POLL_S, (due - now_ms()) / 1000)
-        if self._journal.broken_since_ms is None:
-            return wait_s
-        return min(JOURNAL_RETRY_S, JOURNAL_RETRY_S if wait_s is None else wait_s)
+            return JOURNAL_LOOK_S
+        due_s = (due - now_ms()) / 1000
+        return min(JOURNAL_LOOK_S, max(0.0 if self._lease.holds else LEASE_POLL_S, due_s))
 
     def _take(self, message: Input) -> None:
         """Journals one input and hands it to the dispatcher."""

@@ -54,8 +54,16 @@ def process_name() -> str:
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
+def solvers_for(cities: int) -> int:
+    """How many solvers so many cities get: half the processors, the rest is for everything else."""
+    return min(cities, max(1, (os.cpu_count() or 2) // 2))
+
+
 class Dispatching:
-    """One member of those that share `cities`. `name` is its own in members and leases."""
+    """One member of those that share `cities`. `name` is its own in members and leases.
+
+    It starts and stops solvers of its own where none are given.
+    """
 
     def __init__(
         self,
@@ -64,11 +72,13 @@ class Dispatching:
         cities: Iterable[City],
         journal_folder: Path,
         name: str | None = None,
+        solvers: SolverPool | None = None,
     ) -> None:
         self._store, self._redis, self._folder = store, redis, journal_folder
         self._cities = {city.name: city for city in cities}
         self.name = name or process_name()
-        self.solvers = SolverPool(min(len(self._cities), max(1, (os.cpu_count() or 2) // 2)))
+        self._own_solvers = solvers is None
+        self.solvers = solvers or SolverPool(solvers_for(len(self._cities)))
         self._held: dict[str, _Held] = {}
         self._not_before_s: dict[str, float] = {}
 
@@ -83,7 +93,8 @@ class Dispatching:
         `ready` is set when it takes part. Raises StartupError when no solver starts.
         """
         try:
-            await self.solvers.start()
+            if self._own_solvers:
+                await self.solvers.start()
             while not stop.is_set():
                 end_if_cancelled()
                 if await self._beat() and ready is not None and not ready.is_set():
@@ -92,7 +103,8 @@ class Dispatching:
                 await pause(stop, BEAT_S)
         finally:
             await self._leave()
-            await self.solvers.stop()
+            if self._own_solvers:
+                await self.solvers.stop()
 
     # --- the heartbeat ---
 

@@ -1,19 +1,24 @@
 """A town of columns, and a live world: real servers, real dispatcher processes, orders by hand."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
 from contextlib import asynccontextmanager
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pytest
 from redis.asyncio import Redis
+from sqlalchemy import text
+from sqlalchemy.engine import make_url
 
 from api.clock import now_ms
 from api.dispatching import City, Dispatching
 from api.journal import CityShape
 from api.sequencer import run_sequencer
+from api.solver import SolverPool
 from api.store import Store, migrate
 from dispatch.commands import Accept, Confirm, GoOnShift
 from dispatch.dispatcher import Decide, Dispatcher
@@ -75,6 +80,62 @@ async def until(check, limit_s=30):
             await asyncio.sleep(0.05)
 
 
+class Wire:
+    """A TCP port in front of a server's Unix socket, that a test may cut and mend."""
+
+    def __init__(self, path):
+        self._path, self._links, self._is_cut = path, set(), False
+
+    async def open(self):
+        self._server = await asyncio.start_server(self._link, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def _link(self, reader, writer):
+        if self._is_cut:
+            writer.close()
+            return
+        far_reader, far_writer = await asyncio.open_unix_connection(self._path)
+        self._links |= {writer, far_writer}
+        pairs = ((reader, far_writer), (far_reader, writer))
+        await asyncio.gather(*(self._copy(*pair) for pair in pairs))
+        self._links -= {writer, far_writer}
+
+    @staticmethod
+    async def _copy(reader, writer):
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65_536):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+    def cut(self):
+        self._is_cut = True
+        for writer in self._links:
+            writer.transport.abort()
+
+    def mend(self):
+        self._is_cut = False
+
+    async def close(self):
+        self.cut()
+        self._server.close()
+
+
+@pytest.fixture
+async def wires(world):
+    """(PostgreSQL, Redis): the world's servers once more, behind wires."""
+    postgres = make_url(world.database_url)
+    redis = urlsplit(world.redis_url)
+    made = Wire(f"{postgres.query['host']}/.s.PGSQL.5432"), Wire(unquote(redis.path))
+    for wire in made:
+        await wire.open()
+    made[0].url = f"postgresql://hexrun@127.0.0.1:{made[0].port}/{postgres.database}"
+    made[1].url = f"redis://127.0.0.1:{made[1].port}?{redis.query}"
+    yield made
+    for wire in made:
+        await wire.close()
+
+
 @pytest.fixture
 async def world(database_url, redis_url, tmp_path):
     await migrate(database_url)
@@ -105,14 +166,25 @@ class World:
             await self.redis.aclose()
             await self.store.close()
 
-    def member(self, name, policy=QUICK, cities=("demo",)):
-        known = [City(CityShape(name=c, lat=31.23, lon=121.47), policy) for c in cities]
-        return Dispatching(self.store, self.redis, known, self.folder / "journal", name)
+    @asynccontextmanager
+    async def solvers(self):
+        """Solvers for several members: starting them takes seconds."""
+        pool = SolverPool(1)
+        await pool.start()
+        try:
+            yield pool
+        finally:
+            await pool.stop()
 
     @asynccontextmanager
-    async def running(self, name="a", policy=QUICK, cities=("demo",)):
-        """A member of this process."""
-        member = self.member(name, policy, cities)
+    async def running(
+        self, name="a", policy=QUICK, cities=("demo",), solvers=None, store=None, redis=None
+    ):
+        """A member in this process, by default on the world's own connections."""
+        known = [City(CityShape(name=c, lat=31.23, lon=121.47), policy) for c in cities]
+        member = Dispatching(
+            store or self.store, redis or self.redis, known, self.folder / "journal", name, solvers
+        )
         stop, ready = asyncio.Event(), asyncio.Event()
         task = asyncio.create_task(member.run(stop, ready))
         await until(lambda: ready.is_set() or task.done())
@@ -128,7 +200,7 @@ class World:
         """`hexrun role dispatcher` in a process of its own; killed at the end if it still runs."""
         data = self.folder / "data"
         data.mkdir(exist_ok=True)
-        (data / "dispatch.yaml").write_text("policy: {tick_ms: 200}")
+        (data / "dispatch.yaml").write_text("policy: {tick_ms: 200, offer_ms: 120000}")
         env = os.environ | {
             "HEXRUN_POSTGRES_URL": self.database_url,
             "HEXRUN_REDIS_URL": self.redis_url,
@@ -158,8 +230,6 @@ class World:
 
     async def owners(self):
         """City -> owner, by the leases that are not over."""
-        from sqlalchemy import text
-
         async with self.store._engine.connect() as connection:
             rows = await connection.execute(
                 text(
@@ -167,7 +237,7 @@ class World:
                     " WHERE expires_at_ms > extract(epoch FROM clock_timestamp()) * 1000"
                 )
             )
-            return dict(rows.tuples().all())
+            return {row.city: row.owner for row in rows}
 
     async def rider(self, name, lat=31.23, city="demo", ends_in_ms=3_600_000):
         await self.store.register_rider(Rider(id=name, city=city))
