@@ -21,6 +21,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from redis.asyncio import Redis
+from sqlalchemy import text
 
 from api.clock import now_ms
 from api.sequencer import run_sequencer
@@ -32,7 +33,7 @@ from dispatch.registry import OrderForm, StopForm, job_type
 
 CITIES = tuple(f"city{n}" for n in range(8))
 MEMBERS = 3
-WAYS = {"kill": signal.SIGKILL, "freeze": signal.SIGSTOP, "end": signal.SIGTERM}
+WAYS = {"freeze": signal.SIGSTOP, "kill": signal.SIGKILL, "end": signal.SIGTERM}
 HERE, THERE = Place(lat=31.231, lon=121.47), Place(lat=31.24, lon=121.47)
 _numbers = itertools.count()
 
@@ -59,8 +60,6 @@ class Town:
 
     async def owners(self) -> dict[str, int]:
         """City -> process number, of the leases that are not over."""
-        from sqlalchemy import text
-
         async with self.store._engine.connect() as connection:
             rows = await connection.execute(
                 text(
@@ -70,13 +69,24 @@ class Town:
             )
             return {row.city: int(row.owner.split("-")[-2]) for row in rows}
 
+    async def members(self) -> set[int]:
+        """Process numbers of those who beat."""
+        async with self.store._engine.connect() as connection:
+            rows = await connection.execute(
+                text(
+                    "SELECT name FROM members"
+                    " WHERE expires_at_ms > extract(epoch FROM clock_timestamp()) * 1000"
+                )
+            )
+            return {int(row.name.split("-")[-2]) for row in rows}
+
     async def settled(self) -> dict[str, int]:
-        """Everybody has a city, and every city somebody, for two seconds."""
+        """Everybody is a member, and every city has had the same owner for two seconds."""
         since, last = time.monotonic(), await self.owners()
         while True:
             owners = await self.owners()
-            whole = set(owners) == set(CITIES) and set(owners.values()) == set(self.children)
-            if owners != last or not whole:
+            whole = set(owners) == set(CITIES) and set(owners.values()) <= set(self.children)
+            if owners != last or not whole or await self.members() != set(self.children):
                 since, last = time.monotonic(), owners
             elif time.monotonic() - since > 2.0:
                 return owners
@@ -123,9 +133,12 @@ async def hand_over(town: Town, way: str) -> tuple[float, float]:
         await offered
     offered_s = time.monotonic() - began
     if way == "freeze":
-        child.kill()
-    await child.wait()
-    await town.start()
+        child.send_signal(signal.SIGCONT)  # it goes on as a member
+        town.children[pid] = child
+    else:
+        await child.wait()
+        await town.start()
+    print(f"# {way} {owned_s:.2f} {offered_s:.2f}", flush=True)
     return owned_s, offered_s
 
 

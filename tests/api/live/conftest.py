@@ -85,6 +85,8 @@ class Wire:
 
     def __init__(self, path):
         self._path, self._links, self._is_cut = path, set(), False
+        self._flows = asyncio.Event()
+        self._flows.set()
 
     async def open(self):
         self._server = await asyncio.start_server(self._link, "127.0.0.1", 0)
@@ -100,10 +102,10 @@ class Wire:
         await asyncio.gather(*(self._copy(*pair) for pair in pairs))
         self._links -= {writer, far_writer}
 
-    @staticmethod
-    async def _copy(reader, writer):
+    async def _copy(self, reader, writer):
         with contextlib.suppress(OSError):
             while data := await reader.read(65_536):
+                await self._flows.wait()
                 writer.write(data)
                 await writer.drain()
         writer.close()
@@ -113,11 +115,17 @@ class Wire:
         for writer in self._links:
             writer.transport.abort()
 
+    def hang(self):
+        """Nothing is closed and nothing arrives."""
+        self._flows.clear()
+
     def mend(self):
         self._is_cut = False
+        self._flows.set()
 
     async def close(self):
         self.cut()
+        self._flows.set()
         self._server.close()
 
 
@@ -238,6 +246,17 @@ class World:
                 )
             )
             return {row.city: row.owner for row in rows}
+
+    async def members(self):
+        """The names of those who beat."""
+        async with self.store._engine.connect() as connection:
+            rows = await connection.execute(
+                text(
+                    "SELECT name FROM members"
+                    " WHERE expires_at_ms > extract(epoch FROM clock_timestamp()) * 1000"
+                )
+            )
+            return {row.name for row in rows}
 
     async def rider(self, name, lat=31.23, city="demo", ends_in_ms=3_600_000):
         await self.store.register_rider(Rider(id=name, city=city))

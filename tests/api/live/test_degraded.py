@@ -107,6 +107,30 @@ async def test_without_postgres_nothing_is_offered_and_then_it_is(world, wires):
     assert replay_folder(world.folder).ok
 
 
+async def test_servers_that_hang_are_as_good_as_away(world, wires):
+    """No connection breaks; after a while all goes on by itself."""
+    store = await Store.open(wires[0].url)
+    redis = Redis.from_url(wires[1].url, socket_timeout=2.0)
+    await world.rider("r1")
+    async with world.running(store=store, redis=redis) as member:
+        driver = member.cities["demo"]
+        for wire in wires:
+            wire.hang()
+        await world.order("o1")
+        await world.until(lambda: (Mode.POSTGRES_AWAY, "") in modes())
+        await world.until(lambda: (Mode.REDIS_AWAY, "demo") in modes())
+        assert await world.attempt("o1") is None
+        for wire in wires:
+            wire.mend()
+        assert await world.offered("o1")
+        assert member.cities["demo"] is driver
+        await world.until(
+            lambda: not modes() & {(Mode.POSTGRES_AWAY, ""), (Mode.REDIS_AWAY, "demo")}
+        )
+    await redis.aclose()
+    await store.close()
+
+
 @pytest.fixture
 def soon(monkeypatch):
     """A journal that broke is tried again at once."""

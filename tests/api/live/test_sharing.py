@@ -94,7 +94,7 @@ async def test_a_killed_and_a_frozen_process_lose_their_cities(world):
         before = await attempts(world)
         frozen.send_signal(signal.SIGCONT)
         # It takes part again as the same member, under new epochs only.
-        again = await settled_by(world, [frozen, other], wanted=2)
+        again = await settled_by(world, [frozen, other])
         assert frozen.returncode is None
         lost = [c for c, o in after.items() if pid_of(o) == frozen.pid]
         assert lost
@@ -115,17 +115,16 @@ def busiest(owners, children):
     return max(children, key=lambda c: pids.count(c.pid))
 
 
-async def settled_by(world, children, wanted=1):
-    """Every city is owned by one of the children, `wanted` of them at least."""
+async def settled_by(world, children):
+    """The children are the members, and each has exactly its share of the cities."""
     pids = {c.pid for c in children}
 
     async def check():
-        owners = await world.owners()
-        found = {pid_of(o) for o in owners.values()}
-        ok = set(owners) == set(CITIES) and found <= pids and len(found) >= wanted
-        return owners if ok else None
+        members, owners = await world.members(), await world.owners()
+        due = {c: m for m in members for c in share(m, members, CITIES)}
+        return owners if {pid_of(m) for m in members} == pids and owners == due else None
 
-    return await world.until(check, 90)
+    return await world.until(check, 200)
 
 
 async def epochs_of(world):
