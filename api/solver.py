@@ -64,13 +64,18 @@ class SolverProcess:
     async def start(self) -> None:
         """Starts the process and waits until it has compiled and answered once.
 
-        Raises StartupError when it does not.
+        A machine that is too busy for that in START_LIMIT_S gets it later, in the background.
+        Raises StartupError when the process dies.
         """
         self._fd = os.memfd_create("hexrun-snapshot")
         self._grow(_FIRST_BLOCK)
         try:
             self._process = await self._spawn()
-        except (TimeoutError, asyncio.IncompleteReadError, OSError) as error:
+        except TimeoutError:
+            end_if_cancelled()
+            degraded(Mode.SOLVER_AWAY, True, limit_s=START_LIMIT_S)
+            self._starting = asyncio.create_task(self._start_again())
+        except (asyncio.IncompleteReadError, OSError) as error:
             raise StartupError(f"the solver does not start: {error!r}") from error
 
     async def decide(self, snapshot: Snapshot, policy: Policy, limit_s: float) -> Plan | None:

@@ -55,7 +55,8 @@ class Town:
 
     async def stop(self) -> None:
         for child in self.children.values():
-            child.kill()
+            if child.returncode is None:
+                child.kill()
             await child.wait()
 
     async def owners(self) -> dict[str, int]:

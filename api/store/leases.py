@@ -9,15 +9,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import select, text, update
+from sqlalchemy import func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from api.store.schema import leases
 from geo.errors import StaleEpoch
 
 FORGET_MS = 60_000
+FROZEN_MS = 2_000
+"""A process that stops in the middle of a transaction holds its locks for so long: less than a
+lease, or nobody could take its cities over."""
 
 _NOW = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
+
+_WHEN_FROZEN = func.set_config("idle_in_transaction_session_timeout", str(FROZEN_MS), True)
+_NO_WAIT_FOR_DISK = func.set_config("synchronous_commit", "off", True)
 
 # A plan under way holds the row by FOR KEY SHARE: taking waits for it, renewing does not.
 _WAIT = text("SELECT 1 FROM leases WHERE city = :city FOR UPDATE")
@@ -87,7 +93,7 @@ class Leases:
         found: dict[str, set[str]] = {"member": {name}, "kept": set(), "held": set()}
         async with self._engine.begin() as connection:
             # What a crash of the server may lose of this is a heartbeat: no need to wait for disks.
-            await connection.execute(text("SET LOCAL synchronous_commit = off"))
+            await connection.execute(select(_WHEN_FROZEN, _NO_WAIT_FOR_DISK))
             for kind, what in await connection.execute(_BEAT, values):
                 found[kind].add(what)
         return Beat(*(frozenset(found[kind]) for kind in ("member", "kept", "held")))
@@ -104,6 +110,7 @@ class Leases:
         """
         values = {"city": city, "owner": owner, "ttl_ms": ttl_ms}
         async with self._engine.begin() as connection:
+            await connection.execute(select(_WHEN_FROZEN))
             await connection.execute(_WAIT, {"city": city})
             epoch = (await connection.execute(_TAKE, values)).scalar_one_or_none()
         return None if epoch is None else int(epoch)
@@ -125,7 +132,7 @@ async def hold(connection: AsyncConnection, city: str, epoch: int) -> None:
     Raises StaleEpoch when another one has taken it.
     """
     current = await connection.scalar(
-        select(leases.c.epoch)
+        select(leases.c.epoch, _WHEN_FROZEN)
         .where(leases.c.city == city)
         .with_for_update(read=True, key_share=True)
     )

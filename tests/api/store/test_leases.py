@@ -8,11 +8,13 @@ from typing import Any
 
 import asyncpg
 import pytest
+from sqlalchemy import text
 
 from api.store import Store
+from api.store.leases import hold
 from dispatch.commands import Cancel
 from dispatch.model import Party
-from geo.errors import StaleEpoch
+from geo.errors import StaleEpoch, Unavailable
 
 TTL_MS = 60_000
 
@@ -68,6 +70,20 @@ async def test_members_are_those_who_beat(store: Store, sql: asyncpg.Connection)
 async def test_of_many_who_want_the_lease_one_gets_it(store: Store) -> None:
     epochs = await asyncio.gather(*(store.leases.take("demo", f"d{n}", TTL_MS) for n in range(10)))
     assert sorted(e for e in epochs if e is not None) == [1]
+
+
+async def test_an_owner_who_freezes_in_a_transaction_delays_the_next_one_a_little(
+    store: Store, sql: asyncpg.Connection
+) -> None:
+    """His connection stays open and his locks held, until PostgreSQL ends the transaction."""
+    await store.leases.take("demo", "d1", TTL_MS)
+    async with store._engine.connect() as connection:
+        await hold(connection, "demo", 1)
+        await expire(sql, "leases", "demo")
+        async with asyncio.timeout(60):
+            assert await store.leases.take("demo", "d2", TTL_MS) == 2
+        with pytest.raises(Unavailable):
+            await connection.execute(text("SELECT 1"))
 
 
 async def test_a_command_of_an_owner_who_was_replaced_changes_nothing(
