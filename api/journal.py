@@ -10,19 +10,23 @@ dispatcher, `journal/<city>-<started_ms>.journal`; records are arrays whose firs
     tick     at_ms
     plan     at_ms, solver, digest, ms, refused
     written  at_ms, [(order id, code)]        what the store dropped of that plan
+    broken   at_ms, why                       the disk failed: nothing more was recorded here
 
-A record is flushed to the operating system before its effects are carried out. It is no truth
-that an order depends on, so it is not synced to the disk.
+It is no truth that an order depends on: it is not synced to the disk, and a city whose journal
+cannot be written goes on without. Then the next file's start has `gap_since_ms`, from when on
+nothing was recorded.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 
 import msgpack
 import msgspec
@@ -34,7 +38,7 @@ from dispatch.model import Order, Rider
 from dispatch.policy import Policy
 from geo.errors import InvalidValue, MissingFile
 
-VERSION = 1
+VERSION = 2
 SUFFIX = ".journal"
 _NAME = re.compile(r".+-[0-9]+" + re.escape(SUFFIX))
 
@@ -63,6 +67,7 @@ class Start:
     city: CityShape
     policy: Policy
     version: int = VERSION
+    gap_since_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,22 +101,51 @@ class PlanMade:
     refused: bool
 
 
-Record = Start | Known | Events | FrameOfFixes | Tick | PlanMade | PlanWritten
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """The last record of a journal whose disk failed at `at_ms`, if it could still be written."""
+
+    at_ms: int
+    why: str
+
+
+Record = Start | Known | Events | FrameOfFixes | Tick | PlanMade | PlanWritten | Broken
+
+
+def encode_record(record: Record) -> bytes:
+    """The record as it stands in the file."""
+    packed: bytes = msgpack.packb(_encoded(record), use_bin_type=True)
+    return packed
 
 
 class JournalWriter:
-    """Appends records; one writer a file."""
+    """Appends records; one writer a file. Every record is whole in the file or not at all."""
 
     def __init__(self, folder: Path, city: str, started_ms: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / f"{city}-{started_ms}{SUFFIX}"
-        self._file: BinaryIO = self.path.open("xb")
-        self._pack = msgpack.Packer(use_bin_type=True).pack
+        self._file: io.FileIO = self.path.open("xb", buffering=0)
+        self._size = 0
 
     def write(self, record: Record) -> None:
-        """Appends and flushes one record. Raises OSError when the disk is full."""
-        self._file.write(self._pack(_encoded(record)))
-        self._file.flush()
+        """Appends one record. Raises OSError when the disk is full."""
+        self.append(encode_record(record))
+
+    def append(self, encoded: bytes) -> None:
+        """Appends what `encode_record` made. Raises OSError when the disk is full."""
+        try:
+            left = memoryview(encoded)
+            while left:
+                left = left[self._file.write(left) :]
+        except OSError:
+            with contextlib.suppress(OSError):
+                self._file.truncate(self._size)
+                self._file.seek(self._size)
+            raise
+        self._size += len(encoded)
+
+    def fileno(self) -> int:
+        return self._file.fileno()
 
     def close(self) -> None:
         self._file.close()
@@ -176,6 +210,8 @@ def _encoded(record: Record) -> list[Any]:
         return ["tick", record.at_ms]
     if isinstance(record, PlanMade):
         return ["plan", record.at_ms, record.solver, record.digest, record.ms, record.refused]
+    if isinstance(record, Broken):
+        return ["broken", record.at_ms, record.why]
     return ["written", record.at_ms, [list(pair) for pair in record.dropped]]
 
 
@@ -201,4 +237,6 @@ def _decoded(raw: Sequence[Any], path: Path) -> Record:
         return PlanMade(*rest)
     if kind == "written":
         return PlanWritten(at_ms=rest[0], dropped=tuple((a, b) for a, b in rest[1]))
+    if kind == "broken":
+        return Broken(*rest)
     raise InvalidValue(f"{path}.kind", kind, "a kind of journal record")

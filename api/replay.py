@@ -12,6 +12,7 @@ from pathlib import Path
 
 from api.dispatching import empty_plan, fixes_of, make_dispatcher
 from api.journal import (
+    Broken,
     Events,
     FrameOfFixes,
     PlanMade,
@@ -32,7 +33,8 @@ from geo.errors import InvalidValue
 
 @dataclass(slots=True)
 class ReplayResult:
-    """What a replay found. `different` holds (at_ms, recorded digest, replayed digest)."""
+    """What a replay found. `different` holds (at_ms, recorded digest, replayed digest); `broken`
+    counts journals that say where their disk failed, `gaps` those that begin after such a time."""
 
     files: int = 0
     rounds: int = 0
@@ -41,6 +43,8 @@ class ReplayResult:
     events: int = 0
     fixes: int = 0
     greedy: int = 0
+    broken: int = 0
+    gaps: int = 0
     different: list[tuple[int, str, str]] = field(default_factory=list)
 
     @property
@@ -79,7 +83,10 @@ class _Replay:
 
     def run(self) -> None:
         for record in read_journal(self._path):
-            if isinstance(record, Start):
+            if isinstance(record, Broken):
+                self._result.broken += 1
+            elif isinstance(record, Start):
+                self._result.gaps += record.gap_since_ms is not None
                 self._policy = record.policy
                 self._dispatcher = make_dispatcher(record.city, record.policy)
             else:

@@ -1,9 +1,9 @@
-"""The solver as its own warm process: what solves shares no process with sockets.
+"""The solvers as warm processes of their own: what solves shares no process with sockets.
 
-`SolverProcess` is the dispatcher's end. The snapshot travels in a block of shared memory (a memfd
-that dies with its holders), the word "go" and the plan through pipes. A solver that is dead or
-later than its deadline is killed, and started again in the background; until then the caller
-decides greedily.
+`SolverPool` is what the cities of a dispatcher process share; `SolverProcess` is the dispatcher's
+end of one. The snapshot travels in a block of shared memory (a memfd that dies with its holders),
+the word "go" and the plan through pipes. A solver that is dead or later than its deadline is
+killed, and started again in the background; until then the caller decides greedily.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from typing import BinaryIO
 import msgspec
 import structlog
 
+from api.cancelling import end_if_cancelled
+from api.metrics import Mode, degraded
 from api.snapshots import Packed, unpack_snapshot
 from api.supervisor import tie_to_parent
 from dispatch.engine import decide
@@ -51,6 +53,8 @@ class SolverProcess:
         self._block: mmap.mmap | None = None
         self._fd = -1
         self.restarts = 0
+        self.was_late = False
+        """The last `decide` that gave None had waited for its whole limit."""
 
     @property
     def pid(self) -> int | None:
@@ -60,13 +64,18 @@ class SolverProcess:
     async def start(self) -> None:
         """Starts the process and waits until it has compiled and answered once.
 
-        Raises StartupError when it does not.
+        A machine that is too busy for that in START_LIMIT_S gets it later, in the background.
+        Raises StartupError when the process dies.
         """
         self._fd = os.memfd_create("hexrun-snapshot")
         self._grow(_FIRST_BLOCK)
         try:
             self._process = await self._spawn()
-        except (TimeoutError, asyncio.IncompleteReadError, OSError) as error:
+        except TimeoutError:
+            end_if_cancelled()
+            degraded(Mode.SOLVER_AWAY, True, limit_s=START_LIMIT_S)
+            self._starting = asyncio.create_task(self._start_again())
+        except (asyncio.IncompleteReadError, OSError) as error:
             raise StartupError(f"the solver does not start: {error!r}") from error
 
     async def decide(self, snapshot: Snapshot, policy: Policy, limit_s: float) -> Plan | None:
@@ -81,6 +90,7 @@ class SolverProcess:
         assert self._block is not None
         if packed.size > len(self._block):
             self._grow(2 * packed.size)
+        self.was_late = False
         view = memoryview(self._block)
         packed.write_to(view)
         view.release()
@@ -88,6 +98,7 @@ class SolverProcess:
             async with asyncio.timeout(limit_s):
                 return await self._ask(self._process, packed.size, msgspec.msgpack.encode(policy))
         except (TimeoutError, asyncio.IncompleteReadError, OSError) as error:
+            self.was_late = isinstance(error, TimeoutError)
             log.warning("solver_failed", error=type(error).__name__, limit_s=limit_s)
             process, self._process = self._process, None
             await _kill(process)
@@ -119,6 +130,7 @@ class SolverProcess:
                 await asyncio.sleep(pause_s)
                 pause_s = min(2 * pause_s, _PAUSE_MAX_S)
             else:
+                degraded(Mode.SOLVER_AWAY, False)
                 return
 
     async def _spawn(self) -> asyncio.subprocess.Process:
@@ -158,6 +170,64 @@ class SolverProcess:
         if not good:
             raise SolverRefused(answer.decode())
         return msgspec.msgpack.decode(answer, type=Plan)
+
+
+class SolverPool:
+    """A few solvers for any number of callers; a caller gets the next one that is free."""
+
+    def __init__(self, size: int) -> None:
+        self._all = [SolverProcess() for _ in range(size)]
+        self._free: asyncio.Queue[SolverProcess] = asyncio.Queue()
+        self._asked: set[asyncio.Task[Plan | None]] = set()
+
+    @property
+    def pids(self) -> list[int]:
+        """The process numbers of the solvers that live."""
+        return [s.pid for s in self._all if s.pid is not None]
+
+    async def start(self) -> None:
+        """See `SolverProcess.start`."""
+        await asyncio.gather(*(solver.start() for solver in self._all))
+        for solver in self._all:
+            self._free.put_nowait(solver)
+
+    async def decide(self, snapshot: Snapshot, policy: Policy, limit_s: float) -> Plan | None:
+        """As `SolverProcess.decide`; None too when no solver is free within `limit_s` seconds."""
+        if not self.pids:
+            return None
+        try:
+            async with asyncio.timeout(limit_s):
+                solver = await self._free.get()
+        except TimeoutError:
+            end_if_cancelled()
+            log.warning("no_solver_free", limit_s=limit_s)
+            return None
+        # Shielded: a solver whose caller is gone has to give its answer before it is asked again.
+        asking = asyncio.create_task(self._ask(solver, snapshot, policy, limit_s))
+        self._asked.add(asking)
+        asking.add_done_callback(self._asked.discard)
+        return await asyncio.shield(asking)
+
+    async def stop(self) -> None:
+        """Ends all of them."""
+        for asking in self._asked:
+            asking.cancel()
+        await asyncio.gather(*self._asked, return_exceptions=True)
+        await asyncio.gather(*(solver.stop() for solver in self._all))
+
+    async def _ask(
+        self, solver: SolverProcess, snapshot: Snapshot, policy: Policy, limit_s: float
+    ) -> Plan | None:
+        try:
+            plan = await solver.decide(snapshot, policy, limit_s)
+        finally:
+            self._free.put_nowait(solver)
+        if plan is not None:
+            degraded(Mode.SOLVER_LATE, False)
+        elif solver.was_late:
+            degraded(Mode.SOLVER_LATE, True, limit_s=limit_s)
+        degraded(Mode.SOLVER_AWAY, not self.pids)
+        return plan
 
 
 async def _kill(process: asyncio.subprocess.Process) -> None:

@@ -6,7 +6,7 @@ place and a snapshot is a copy of the columns. May import numpy, geo and the val
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from typing import Any
@@ -76,6 +76,35 @@ class Table:
         return column
 
 
+class Places:
+    """Numbers for the merchants' doors of the rows in use; a door that no row has loses its own."""
+
+    def __init__(self) -> None:
+        self._number: dict[str, int] = {}
+        self._rows: Counter[str] = Counter()
+        self._of_row: dict[int, str] = {}
+        self._free: list[int] = []
+
+    def at(self, row: int, place_id: str) -> int:
+        """The row is at this door from now on; gives the door's number, -1 for none ("")."""
+        before = self._of_row.get(row, "")
+        if place_id == before:
+            return self._number.get(place_id, -1)
+        if place_id:
+            if place_id not in self._number:
+                self._number[place_id] = self._free.pop() if self._free else len(self._number)
+            self._rows[place_id] += 1
+            self._of_row[row] = place_id
+        else:
+            del self._of_row[row]
+        if before:
+            self._rows[before] -= 1
+            if not self._rows[before]:
+                del self._rows[before]
+                self._free.append(self._number.pop(before))
+        return self._number.get(place_id, -1)
+
+
 class Columns:
     """Everything a snapshot shows, as rows; the dispatcher says what happens to them."""
 
@@ -98,7 +127,7 @@ class Columns:
             shift_end_ms=(i8, 0, ()), speed_mps=(f8, 1.0, ()), capacity=(i4, 0, dims),
             load=(i4, 0, dims), skills=(i8, 0, ()), fix_ms=(i8, 0, ()),
             route=(i4, -1, (route_stops_max,)), route_len=(i4, 0, ()), locked=(i4, 0, ()),
-            open=(np.bool_, False, ()),
+            open=(np.bool_, False, ()), on_shift=(np.bool_, False, ()),
         )  # fmt: skip
         self.order_ids: list[str] = []
         self.rider_ids: list[str] = []
@@ -109,7 +138,8 @@ class Columns:
         self._size: dict[str, int] = {}  # order id -> how many stop rows it owns
         self._free_orders: list[int] = []
         self._free_stops: defaultdict[int, list[int]] = defaultdict(list)
-        self._numbers: dict[str, dict[str, int]] = {"place": {}, "skill": {}}
+        self._skills: dict[str, int] = {}
+        self._places = Places()
 
     # --- orders ---
 
@@ -148,8 +178,7 @@ class Columns:
         columns["latest_ms"][row] = NEVER if stop.latest_ms is None else stop.latest_ms
         columns["approach_ms"][row], columns["leave_ms"][row] = approach, stop.leave_ms
         columns["load"][row] = padded(stop.load, f"order {order.id} stops[{index}].load")
-        place = stop.place_id
-        columns["place"][row] = self._number("place", place) if place else -1
+        columns["place"][row] = self._places.at(row, stop.place_id)
         columns["kind"][row] = _KINDS[stop.kind]
         columns["order"][row] = self.order_row[order.id]
 
@@ -171,6 +200,8 @@ class Columns:
         row = self.order_row.pop(order_id)
         self.orders["waiting"][row], self.orders["stop_count"][row] = False, 0
         self._free_orders.append(row)
+        for stop in self.rows_of(order_id):
+            self._places.at(stop, "")
         self._free_stops[self._size.pop(order_id)].append(self._base.pop(order_id))
 
     def stop_row(self, order_id: str, index: int) -> int:
@@ -201,6 +232,9 @@ class Columns:
         columns["capacity"][row] = padded(rider.capacity, f"rider {rider.id} capacity")
         columns["skills"][row] = self._bits(rider.tenant, rider.skills)
 
+    def set_on_shift(self, rider_id: str, on: bool) -> None:
+        self.riders["on_shift"][self.rider_row[rider_id]] = on
+
     def move_rider(self, row: int, lat: float, lon: float, at_ms: int) -> None:
         """He is there at `at_ms`, by his phone's clock as far as it is known; what the phone
         recorded before does not move him any more."""
@@ -229,23 +263,27 @@ class Columns:
 
     # --- the view ---
 
-    def snapshot(self, at_ms: int, declined: Iterable[tuple[int, int]]) -> Snapshot:
+    def snapshot(
+        self, at_ms: int, declined: Iterable[tuple[int, int]], stale_after_ms: int = NEVER
+    ) -> Snapshot:
         """A copy of the columns as a round sees them at `at_ms`.
 
-        A rider who is not driving to a locked stop can act now at the earliest.
+        A rider who is not driving to a locked stop can act now at the earliest. One whose phone
+        has told no place for longer than `stale_after_ms` is `stale`.
         """
+        stale = self.riders["fix_ms"][: self.riders.size] < at_ms - stale_after_ms
         free = self.riders.copy("free_ms").astype(np.int64)
         driving = self.riders["locked"][: self.riders.size] == DRIVING
         free = np.where(driving, np.minimum(free, at_ms), np.maximum(free, at_ms))
         riders = {
             f.name: self.riders.copy(f.name)
             for f in fields(Riders)
-            if f.name not in ("id", "free_ms", "locked")
+            if f.name not in ("id", "free_ms", "locked", "stale")
         }
         locked = np.minimum(self.riders["locked"][: self.riders.size], 1).astype(np.int32)
         turned_down = np.array(sorted(declined), np.int32).reshape(-1, 2)
         recent = np.array(self.recent, np.float64).reshape(-1, 2)
-        for column in (free, locked, turned_down, recent):
+        for column in (free, locked, stale, turned_down, recent):
             column.flags.writeable = False
         return Snapshot(
             at_ms=at_ms,
@@ -255,7 +293,9 @@ class Columns:
                 id=tuple(self.order_ids),
                 **{f.name: self.orders.copy(f.name) for f in fields(Orders) if f.name != "id"},
             ),
-            riders=Riders(id=tuple(self.rider_ids), free_ms=free, locked=locked, **riders),
+            riders=Riders(
+                id=tuple(self.rider_ids), free_ms=free, locked=locked, stale=stale, **riders
+            ),
             declined=turned_down,
             recent=recent,
         )
@@ -267,13 +307,10 @@ class Columns:
         """
         bits = 0
         for name in (f"tenant {tenant}", *skills):
-            number = self._number("skill", name)
-            bits |= 1 << number if number < SKILLS_MAX else beyond
+            if name not in self._skills and len(self._skills) < SKILLS_MAX:
+                self._skills[name] = len(self._skills)
+            bits |= 1 << self._skills[name] if name in self._skills else beyond
         return bits
-
-    def _number(self, kind: str, name: str) -> int:
-        known = self._numbers[kind]
-        return known.setdefault(name, len(known))
 
 
 def pairs_of(declined: dict[str, set[str]], columns: Columns) -> Iterator[tuple[int, int]]:

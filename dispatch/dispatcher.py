@@ -7,13 +7,13 @@ carries out what `outbox` gives: decide on a snapshot, write a plan, ask a comma
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 
 import numpy as np
 
-from dispatch.columns import AT_STOP, CLOCK_SLACK_MS, DRIVING, FREE, Columns, pairs_of
+from dispatch.columns import DRIVING, Columns, pairs_of
 from dispatch.commands import Command, Complete, Expire, Offer, Open, TimeOut
 from dispatch.events import (
     Accepted,
@@ -31,29 +31,21 @@ from dispatch.events import (
     StopFailed,
     WentOnShift,
 )
-from dispatch.lifecycle import ORDER, STOP
-from dispatch.model import (
-    AssignmentState,
-    Matching,
-    Order,
-    OrderState,
-    Rider,
-    RouteStop,
-    StopKind,
-    StopState,
-)
+from dispatch.lifecycle import ORDER
+from dispatch.model import AssignmentState, Matching, Order, OrderState, Rider
 from dispatch.plan import Plan
 from dispatch.policy import Policy
+from dispatch.restart import resume
+from dispatch.routes import Routes
 from dispatch.snapshot import F8, I8, Snapshot
-from dispatch.transitions import evolve, stops_ahead
+from dispatch.transitions import evolve
 from geo.cells import cells_of
 from geo.distance import Plane
 from geo.errors import InvalidValue
 from geo.travel import TravelModel
 
 REPEAT_MS = 10_000
-OVER_KEPT = 10_000
-"""So many orders that are over are known by name: an event that comes again changes nothing."""
+ENDED_MAX = 10_000  # ended orders that are remembered, so that nothing repeated revives one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +124,7 @@ class Dispatcher:
         self.city, self.policy = city, policy
         self.columns = Columns(plane, travel.law, policy.route_stops_max)
         self._orders: dict[str, Order] = {}
+        self._routes = Routes(self.columns, self._orders, policy.diversion)
         self._declined: dict[str, set[str]] = {}
         self._pending: Counter[str] = Counter()  # rider id -> offers he has not answered
         self._on_shift: set[str] = set()
@@ -143,8 +136,8 @@ class Dispatcher:
         self._next_round = 0
         self._waiting: set[str] = set()
         self._done: set[str] = set()
+        self._ended: OrderedDict[str, None] = OrderedDict()  # the latest, oldest first
         self._expiring: set[str] = set()  # orders with a timer that expires them
-        self._over: dict[str, None] = {}  # the latest orders that are done or have ended
         self._outbox: list[Effect] = []
 
     # --- in ---
@@ -178,7 +171,8 @@ class Dispatcher:
             self._next_round = (now_ms // tick + 1) * tick
             self._deciding = True
             declined = pairs_of(self._declined, self.columns)
-            self._outbox.append(Decide(snapshot=self.columns.snapshot(now_ms, declined)))
+            snapshot = self.columns.snapshot(now_ms, declined, self.policy.stale_after_ms)
+            self._outbox.append(Decide(snapshot=snapshot))
 
     def outbox(self) -> list[Effect]:
         """The effects since the last call, in order."""
@@ -220,7 +214,9 @@ class Dispatcher:
             if order.assignment is not None:
                 held.setdefault(order.assignment.rider_id, []).append(order)
         for rider_id, orders in held.items():
-            self._resume(rider_id, orders)
+            resume(self._routes, rider_id, orders)
+            live = [o.assignment for o in orders if o.assignment is not None]
+            self._pending[rider_id] = sum(a.state is AssignmentState.OFFERED for a in live)
         for rider in known.riders:
             self._reopen(rider.id)
 
@@ -234,58 +230,6 @@ class Dispatcher:
         elif order.state is OrderState.OPEN and order.id not in self._expiring:
             self._expiring.add(order.id)
             self._at(order.expires_at_ms, order.id, Expire(at_ms=0))
-
-    def _resume(self, rider_id: str, orders: list[Order]) -> None:
-        """The rider's route and load from the orders that he holds: as last told, then the rest."""
-        row = self.columns.rider(rider_id)
-        attempts = [o.assignment for o in orders if o.assignment is not None]
-        last = max(attempts, key=lambda a: (a.offered_at_ms, len(a.route)))
-        self._adopt(rider_id, last.route, {o.id for o in orders})
-        for order in orders:
-            self._adopt_rest(row, order)
-            self._load_done_stops(row, order)
-        self._reported_first(row, orders, last.offered_at_ms)
-        stops = [s for o in orders for s in o.stops]
-        moments = [max(s.headed_at_ms or 0, s.arrived_at_ms or 0) for s in stops]
-        moments += [s.done_at_ms + s.leave_ms for s in stops if s.done_at_ms is not None]
-        self.columns.riders["free_ms"][row] = max(moments)
-        self._pending[rider_id] = sum(a.state is AssignmentState.OFFERED for a in attempts)
-        self._relock(rider_id)
-
-    def _adopt_rest(self, row: int, order: Order) -> None:
-        """Stops that the last offer did not tell of: a return is next, others come at the end."""
-        route = self.columns.route(row)
-        rest = [
-            self.columns.stop_row(order.id, i)
-            for i, s in enumerate(order.stops)
-            if not STOP.ended(s.state)
-        ]
-        rest = [s for s in rest if s not in route]
-        self.columns.set_route(row, rest + route if order.returning else route + rest)
-
-    def _reported_first(self, row: int, orders: list[Order], told_ms: int) -> None:
-        """What the rider has done since he was told his route: his latest report comes first."""
-        reports: list[tuple[int, int]] = []
-        for order in orders:
-            failed_ms = max((s.done_at_ms or 0 for s in order.stops), default=0)
-            for i, stop in enumerate(order.stops):
-                at = self.columns.stop_row(order.id, i)
-                if stop.state is StopState.ARRIVED:
-                    reports.append((stop.arrived_at_ms or 0, at))
-                elif stop.state is StopState.HEADING and (stop.headed_at_ms or 0) > told_ms:
-                    reports.append((stop.headed_at_ms or 0, at))
-                elif stop.state is StopState.PLANNED and order.returning and failed_ms > told_ms:
-                    reports.append((failed_ms, at))
-        first = [at for _, at in sorted(reports, reverse=True)]
-        rest = [s for s in self.columns.route(row) if s not in first]
-        self.columns.set_route(row, first + rest)
-
-    def _load_done_stops(self, row: int, order: Order) -> None:
-        for stop in order.stops:
-            if stop.state is StopState.DONE:
-                self.columns.add_load(row, stop.load)
-                if stop.kind is StopKind.PICKUP:
-                    self._limit_ride(order, stop.done_at_ms or 0)
 
     def _on_fixes(self, fixes: Fixes) -> None:
         """Newer ones only: a phone may deliver late what it recorded long ago."""
@@ -313,11 +257,14 @@ class Dispatcher:
             self._start_shift(event.fact.rider, event.at_ms)
         else:
             self._on_shift.discard(event.rider_id)
+            if event.rider_id in self.columns.rider_row:
+                self.columns.set_on_shift(event.rider_id, False)
         self._reopen(event.rider_id)
 
     def _start_shift(self, rider: Rider, free_ms: int) -> None:
         self._on_shift.add(rider.id)
         self.columns.set_rider(rider, free_ms)
+        self.columns.set_on_shift(rider.id, True)
 
     def _on_decided(self, plan: Plan) -> None:
         self._deciding = False
@@ -362,12 +309,13 @@ class Dispatcher:
     def _on_event(self, event: Event) -> None:
         fact = event.fact
         if isinstance(fact, Placed):
-            if event.order_id not in self._orders and event.order_id not in self._over:
+            if not self._has_seen(event.order_id):
                 placed = self._orders[event.order_id] = evolve(fact.order, event)
                 self.columns.add_order(placed)
             return
         if isinstance(fact, Completed):
             self._done.discard(event.order_id)
+            self._end(event.order_id)
             return
         before = self._orders.get(event.order_id)
         if before is None or event.seq <= before.version:
@@ -380,6 +328,9 @@ class Dispatcher:
         if ORDER.ended(order.state) or order.state is OrderState.DONE:
             self._forget(order, event.at_ms)
 
+    def _has_seen(self, order_id: str) -> bool:
+        return order_id in self._orders or order_id in self._done or order_id in self._ended
+
     def _follow(self, before: Order, order: Order, event: Event) -> None:
         fact = event.fact
         if isinstance(fact, Scheduled | Opened):
@@ -389,7 +340,7 @@ class Dispatcher:
         elif isinstance(fact, Accepted):
             self._answered(fact.rider_id)
         elif isinstance(fact, Heading | Arrived | StopDone | StopFailed | ReturnAdded):
-            self._on_stop(order, fact, event.at_ms)
+            self._routes.report(order, fact, event.at_ms)
         elif before.assignment is not None and order.assignment is None:
             self._on_attempt_over(before, order)
 
@@ -397,10 +348,10 @@ class Dispatcher:
         self.columns.rider(fact.rider_id)
         self._pending[fact.rider_id] += 1
         if order.matching is Matching.HALL:
-            self._append(fact.rider_id, order.id)
+            self._routes.append(fact.rider_id, order)
         else:
-            self._adopt(fact.rider_id, fact.route, {order.id})
-        self._relock(fact.rider_id)
+            self._routes.adopt(fact.rider_id, fact.route, {order.id})
+        self._routes.relock(fact.rider_id)
         self._reopen(fact.rider_id)
         self._arm(order)
 
@@ -408,12 +359,7 @@ class Dispatcher:
         """Declined, timed out, withdrawn, dropped, or the order has ended."""
         assert before.assignment is not None
         rider_id = before.assignment.rider_id
-        row = self.columns.rider_row[rider_id]
-        theirs = self.columns.rows_of(order.id)
-        self.columns.set_route(row, [s for s in self.columns.route(row) if s not in theirs])
-        for stop in before.stops:
-            if stop.state is StopState.DONE:
-                self.columns.add_load(row, stop.load, sign=-1)
+        self._routes.take_back(before, rider_id)
         for index, stop in enumerate(order.stops):
             self.columns.set_stop(order, index, stop)
         if order.declined_by:
@@ -421,93 +367,9 @@ class Dispatcher:
         self._arm(order)
         if before.assignment.state is AssignmentState.OFFERED:
             self._answered(rider_id)
-        self._relock(rider_id)
-
-    def _on_stop(
-        self,
-        order: Order,
-        fact: Heading | Arrived | StopDone | StopFailed | ReturnAdded,
-        at_ms: int,
-    ) -> None:
-        columns, row = self.columns, self.columns.rider_row[fact.rider_id]
-        riders, route = columns.riders, columns.route(row)
-        if isinstance(fact, ReturnAdded):
-            index = len(order.stops) - 1
-            columns.set_stop(order, index, fact.stop)
-            theirs = columns.rows_of(order.id)
-            rest = [s for s in route if s not in theirs]
-            here = 1 if riders["locked"][row] else 0
-            columns.set_route(row, [*rest[:here], columns.stop_row(order.id, index), *rest[here:]])
-            self._relock(fact.rider_id)
-            return
-        stop, at = order.stops[fact.stop], columns.stop_row(order.id, fact.stop)
-        rest = [s for s in route if s != at]
-        if isinstance(fact, Heading):
-            columns.set_route(row, [at, *rest])
-            riders["free_ms"][row] = max(int(riders["free_ms"][row]), at_ms)
-        elif isinstance(fact, Arrived):
-            columns.set_route(row, [at, *rest])
-            columns.set_stop(order, fact.stop, stop)
-            seen_ms = at_ms - CLOCK_SLACK_MS if fact.device_ms is None else fact.device_ms
-            columns.move_rider(row, stop.place.lat, stop.place.lon, seen_ms)
-            riders["free_ms"][row] = at_ms
-        else:
-            columns.set_route(row, rest)
-            riders["free_ms"][row] = at_ms + stop.leave_ms
-            if isinstance(fact, StopDone):
-                columns.add_load(row, stop.load)
-                if stop.kind is StopKind.PICKUP:
-                    columns.recent.append(columns.plane.xy(stop.place.lat, stop.place.lon))
-                    self._limit_ride(order, at_ms)
-        self._relock(fact.rider_id)
-
-    def _limit_ride(self, order: Order, picked_ms: int) -> None:
-        """What is on board has a moment until which the rider must be at its door."""
-        ahead = order.stops[-1]
-        if order.ride_max_ms is None or order.returning or ahead.state is StopState.ARRIVED:
-            return
-        row = int(self.columns.orders["first_stop"][self.columns.order_row[order.id]])
-        latest = self.columns.stops["latest_ms"]
-        latest[row] = min(int(latest[row]), picked_ms + order.ride_max_ms)
+        self._routes.relock(rider_id)
 
     # --- helpers ---
-
-    def _adopt(self, rider_id: str, told: tuple[RouteStop, ...], own: set[str]) -> None:
-        """The rider's route as told: stops of `own` orders are put in, others only kept."""
-        columns, row = self.columns, self.columns.rider_row[rider_id]
-        current = columns.route(row)
-        held = set(current)
-        wanted: list[int] = []
-        for stop in told:
-            order = self._orders.get(stop.order_id)
-            if order is None or STOP.ended(order.stops[stop.stop].state):
-                continue
-            at = columns.stop_row(stop.order_id, stop.stop)
-            if at not in wanted and (at in held or stop.order_id in own):
-                wanted.append(at)
-        if columns.riders["locked"][row]:
-            wanted = current[:1] + [s for s in wanted if s != current[0]]
-        columns.set_route(row, wanted + [s for s in current if s not in wanted])
-
-    def _append(self, rider_id: str, order_id: str) -> None:
-        """A claimed order comes last: who told its route did not see what the rider does now."""
-        columns, row = self.columns, self.columns.rider_row[rider_id]
-        own = [columns.stop_row(order_id, s.stop) for s in stops_ahead(self._orders[order_id])]
-        columns.set_route(row, [*columns.route(row), *own])
-
-    def _relock(self, rider_id: str) -> None:
-        """Nothing goes before the stop where the rider stands or, without diversion, drives to."""
-        columns, row = self.columns, self.columns.rider_row[rider_id]
-        route = columns.route(row)
-        lock = FREE
-        if route:
-            order = self._orders[columns.order_ids[int(columns.stops["order"][route[0]])]]
-            state = order.stops[route[0] - columns.stop_row(order.id, 0)].state
-            if state is StopState.ARRIVED:
-                lock = AT_STOP
-            elif state is StopState.HEADING and not self.policy.diversion:
-                lock = DRIVING
-        columns.riders["locked"][row] = lock
 
     def _answered(self, rider_id: str) -> None:
         self._pending[rider_id] -= 1
@@ -531,11 +393,15 @@ class Dispatcher:
         del self._orders[order.id]
         self._declined.pop(order.id, None)
         self.columns.drop_order(order.id)
-        self._over[order.id] = None
-        if len(self._over) > OVER_KEPT:
-            del self._over[next(iter(self._over))]
         if order.state is OrderState.DONE:
             self._complete_later(order.id, at_ms)
+        else:
+            self._end(order.id)
+
+    def _end(self, order_id: str) -> None:
+        self._ended[order_id] = None
+        if len(self._ended) > ENDED_MAX:
+            self._ended.popitem(last=False)
 
     def _complete_later(self, order_id: str, at_ms: int) -> None:
         self._done.add(order_id)

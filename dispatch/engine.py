@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from dispatch.features import declines, ends, freshness, promptness
+from dispatch.features import declines, ends, freshness, promptness, staleness
 from dispatch.model import RouteStop
 from dispatch.plan import Plan, PlannedOffer, Wait, WaitReason
 from dispatch.policy import Policy
@@ -22,7 +22,7 @@ from dispatch.solve.matching import match, match_greedily
 from dispatch.solve.terms import Pairs, Terms, waiting_cost
 
 _TERM_FEATURES = (promptness, freshness, ends)
-_PAIR_FEATURES = (declines,)
+_PAIR_FEATURES = (declines, staleness)
 MATCHING, GREEDY, NONE = "matching", "greedy", "none"
 GREEDY_CANDIDATES = 8
 
@@ -69,9 +69,8 @@ def decide(snapshot: Snapshot, policy: Policy, solver: str = MATCHING) -> Plan:
         pairs = Pairs(*(column[left] for column in _columns(pairs)))
 
     offers = _offers(snapshot, policy, routes, given)
-    on_shift = eligible_riders(snapshot, snapshot.riders.route.shape[1] + 1)
     offered = {o.order_id for o in offers}
-    waits = _waits(snapshot, waiting, on_shift, given, feasible, worth, offered)
+    waits = _waits(snapshot, waiting, given, feasible, worth, offered)
     return Plan(
         at_ms=snapshot.at_ms,
         solver=solver,
@@ -121,6 +120,7 @@ def _offers(
                 pickup_ms=at[0],
                 done_ms=at[-1],
                 cost=given[order][1],
+                stale=bool(snapshot.riders.stale[rider]),
             )
     return tuple(offers[o] for o in sorted(offers))
 
@@ -143,14 +143,16 @@ def _route_stop(snapshot: Snapshot, stop: int) -> RouteStop:
 def _waits(
     snapshot: Snapshot,
     waiting: I4,
-    riders: I4,
     given: dict[int, tuple[int, int]],
     feasible: B1,
     worth: B1,
     offered: set[str],
 ) -> tuple[Wait, ...]:
-    able = skilled(snapshot, waiting, riders)
-    some_able = [len(riders) > 0] * len(waiting) if able is None else [bool(a.any()) for a in able]
+    columns = snapshot.riders
+    present = columns.on_shift & (columns.shift_end_ms > snapshot.at_ms)
+    riders = np.flatnonzero(present).astype(np.int32)
+    some_able = _any_skilled(snapshot, waiting, riders)
+    some_free = _any_skilled(snapshot, waiting, riders[columns.open[riders]])
     waits = []
     for row, order in enumerate(waiting.tolist()):
         if snapshot.orders.id[order] in offered:
@@ -161,6 +163,8 @@ def _waits(
             reason = WaitReason.NO_RIDER_ON_SHIFT
         elif not some_able[row]:
             reason = WaitReason.NO_RIDER_WITH_SKILLS
+        elif not some_free[row]:
+            reason = WaitReason.RIDERS_TAKEN
         elif not feasible[order]:
             reason = WaitReason.NO_FEASIBLE_ROUTE
         elif not worth[order]:
@@ -169,3 +173,11 @@ def _waits(
             reason = WaitReason.RIDERS_TAKEN
         waits.append(Wait(order_id=snapshot.orders.id[order], reason=reason))
     return tuple(waits)
+
+
+def _any_skilled(snapshot: Snapshot, orders: I4, riders: I4) -> list[bool]:
+    """Of each order: one of the riders has its skills."""
+    if not len(riders):
+        return [False] * len(orders)
+    able = skilled(snapshot, orders, riders)
+    return [True] * len(orders) if able is None else [bool(a.any()) for a in able]

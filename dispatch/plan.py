@@ -10,7 +10,7 @@ from dispatch.model import RouteStop
 
 
 class WaitReason(StrEnum):
-    """Why an order is left waiting this round."""
+    """Why an order is left waiting this round. RIDERS_TAKEN: by others, or by an open offer."""
 
     NO_RIDER_ON_SHIFT = "no_rider_on_shift"
     NO_RIDER_WITH_SKILLS = "no_rider_with_skills"
@@ -26,7 +26,8 @@ class PlannedOffer:
     """Offer the order to the rider; `route` is his whole route with all that this plan gives him.
 
     `pickup_ms` and `done_ms` are the planned moments of the first and the last stop, `cost` the
-    points that the order adds to the route (see dispatch.policy).
+    points that the order adds to the route (see dispatch.policy). `stale`: the rider is assumed to
+    be where he was last seen, longer than `policy.stale_after_ms` ago.
     """
 
     order_id: str
@@ -36,6 +37,7 @@ class PlannedOffer:
     pickup_ms: int
     done_ms: int
     cost: int
+    stale: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +67,7 @@ class Plan:
         for o in self.offers:
             route = ",".join(f"{s.order_id}/{s.stop}" for s in o.route)
             line = (o.order_id, o.order_version, o.rider_id, route, o.pickup_ms, o.done_ms, o.cost)
-            h.update((" ".join(map(str, line)) + "\n").encode())
+            h.update((" ".join(map(str, line)) + " stale" * o.stale + "\n").encode())
         for w in self.waits:
             h.update(f"{w.order_id} {w.reason}\n".encode())
         return h.hexdigest()

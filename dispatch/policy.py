@@ -31,7 +31,9 @@ class Policy:
     wait_weight: int = 100  # the rider waiting at a stop
     end_weight: int = 0  # distance of a route's end from recent pickups
     decline_penalty_ms: int = 600_000  # a rider who has declined this order
+    stale_penalty_ms: int = 0  # a rider whose phone has been silent
     unassigned_ms: int = 7_200_000  # leaving an order over for this round
+    stale_after_ms: int = 180_000  # a phone so long silent is stale; clocks are 2 minutes apart
     # commitment
     commit_ahead_ms: int = 600_000  # offer when the rider would have to leave within this
     offer_ms: int = 20_000

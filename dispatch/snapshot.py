@@ -68,7 +68,8 @@ class Riders:
     """r rows. A rider can leave (x, y) at `free_ms`; he picks up nothing after `shift_end_ms`.
 
     `route` is (r, max stops) of stop rows, -1 beyond `route_len`; nothing may be put before its
-    first `locked` stops. `load` and `capacity` are (r, d). `open` riders may be given orders.
+    first `locked` stops. `load` and `capacity` are (r, d). `open` riders may be given orders; who
+    is `on_shift` and not open is being asked. A `stale` rider is where he was last seen.
     """
 
     id: tuple[str, ...]
@@ -85,6 +86,8 @@ class Riders:
     route_len: I4
     locked: I4
     open: B1
+    on_shift: B1
+    stale: B1
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

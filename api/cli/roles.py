@@ -14,14 +14,14 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from redis.asyncio import Redis
 
 from api.data_keys import KeyRing
-from api.dispatching import CityDispatcher
+from api.dispatching import City, Dispatching
 from api.gateway import serve_gateway
 from api.http import serve_http
 from api.http.answers import view_event
 from api.journal import CityShape
 from api.logs import set_up_logs
 from api.sequencer import run_sequencer
-from api.settings import Settings
+from api.settings import CityArea, Settings
 from api.store import Positioned, Store, migrate
 from api.supervisor import announce_ready
 from api.tidying import keep_tidy
@@ -50,13 +50,32 @@ class Travel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DispatchFile:
-    """`dispatch.yaml` of the data folder: how its city is dispatched."""
+class How:
+    """How a city is dispatched."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     policy: Policy = field(default_factory=Policy)
     travel: Travel = field(default_factory=Travel)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DispatchFile(How):
+    """`dispatch.yaml` of the data folder: how its cities are dispatched.
+
+    `cities` holds by name what is different there, filled up from the rest of the file.
+    """
+
+    cities: dict[str, How] = field(default_factory=dict)
+
+    def city(self, area: CityArea) -> City:
+        """The area as the file would have it dispatched."""
+        how = self.cities.get(area.name, self)
+        travel = how.travel.model, how.travel.detour
+        shape = CityShape(
+            name=area.name, lat=area.lat, lon=area.lon, travel=travel[0], detour=travel[1]
+        )
+        return City(shape, how.policy)
 
 
 def read_dispatch_file(data: Path) -> DispatchFile:
@@ -68,32 +87,41 @@ def read_dispatch_file(data: Path) -> DispatchFile:
     if not path.is_file():
         return DispatchFile()
     try:
-        found = read_yaml(path.read_text(), str(path))
-        return TypeAdapter(DispatchFile).validate_python({} if found is None else found)
+        found = _filled_up(read_yaml(path.read_text(), str(path)))
+        return TypeAdapter(DispatchFile).validate_python(found)
     except ValidationError as error:
         wrong = first_wrong(error, DispatchFile)
         field = f"{path}: {wrong.field}" if wrong.field else str(path)
         raise type(wrong)(field, wrong.value, wrong.expected) from None
 
 
+def _filled_up(found: Any) -> Any:
+    """What is said of one city stands beside what is said of all."""
+    if found is None:
+        return {}
+    if not (isinstance(found, dict) and isinstance(found.get("cities"), dict)):
+        return found
+    common = {name: found[name] for name in ("policy", "travel") if name in found}
+    cities = {name: _merged(common, city) for name, city in found["cities"].items()}
+    return found | {"cities": cities}
+
+
+def _merged(common: Any, own: Any) -> Any:
+    if not (isinstance(common, dict) and isinstance(own, dict)):
+        return own
+    return common | {k: _merged(common.get(k), v) for k, v in own.items()}
+
+
 async def dispatcher(settings: Settings, stop: asyncio.Event, ready: asyncio.Event) -> None:
-    """Dispatches the city of the settings in the way of the data folder's `dispatch.yaml`."""
+    """Dispatches this process's share of the cities in the way of the folder's `dispatch.yaml`."""
     how = read_dispatch_file(settings.data)
-    city = settings.city
+    cities = [how.city(area) for area in settings.cities]
     store = await Store.open(settings.postgres_url)
     redis = Redis.from_url(
         settings.redis_url, socket_timeout=REDIS_LIMIT_S, socket_connect_timeout=REDIS_LIMIT_S
     )
     try:
-        shape = CityShape(
-            name=city.name,
-            lat=city.lat,
-            lon=city.lon,
-            travel=how.travel.model,
-            detour=how.travel.detour,
-        )
-        owner = CityDispatcher(store, redis, shape, how.policy, settings.data / "journal")
-        await owner.run(stop, ready)
+        await Dispatching(store, redis, cities, settings.data / "journal").run(stop, ready)
     finally:
         await redis.aclose()
         await store.close()

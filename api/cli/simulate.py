@@ -95,6 +95,8 @@ def run_replay(folder: Path, as_json: bool) -> bool:
         "rounds_equal": result.equal,
         "rounds_greedy": result.greedy,
         "refused_plans": result.refused,
+        "journals_broken": result.broken,
+        "journals_after_a_gap": result.gaps,
         "events": result.events,
         "fixes": result.fixes,
         "all_equal": result.ok,

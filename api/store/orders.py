@@ -18,6 +18,7 @@ from api.codec import (
     order_from_json,
 )
 from api.personal import Sealed
+from api.store.leases import hold
 from api.store.personal import put
 from api.store.rows import change_by, event_from_row, insert_order, update_orders
 from api.store.schema import actions, events, idempotency, orders, riders
@@ -107,9 +108,12 @@ async def run(
     command: Command,
     action_id: str | None,
     claim: ClaimRule | None = None,
+    epoch: tuple[str, int] | None = None,
 ) -> Outcome:
     """See `Store.run`. A claim is decided by `claim`, and remembered only when it wins."""
     async with engine.begin() as connection:
+        if epoch is not None:
+            await hold(connection, *epoch)
         order = await _lock(connection, order_id)
         if action_id is not None:
             first = await _first_outcome(connection, order_id, command, action_id)

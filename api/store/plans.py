@@ -11,13 +11,13 @@ from sqlalchemy import ARRAY, Text, cast, func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from api.codec import order_from_json, to_json_text
+from api.store.leases import hold
 from api.store.rows import Change, change_by, update_orders
-from api.store.schema import leases, orders
+from api.store.schema import orders
 from api.store.values import Receipt, Written
 from dispatch.commands import Offer
 from dispatch.model import Order
 from dispatch.transitions import Refusal, apply
-from geo.errors import StaleEpoch
 
 UNKNOWN_ORDER = "unknown_order"
 OTHER_CITY = "other_city"
@@ -32,21 +32,12 @@ async def write(
 ) -> Written:
     """See `Store.write_plan`."""
     async with engine.begin() as connection:
-        await _hold_lease(connection, city, epoch)
+        await hold(connection, city, epoch)
         known = await _lock(connection, [order_id for order_id, _ in offers])
         changes, dropped = _decide(city, known, offers)
         await update_orders(connection, changes)
         await _insert_receipts(connection, changes, receipts)
     return Written(tuple(c.after.id for c in changes), tuple(dropped))
-
-
-async def _hold_lease(connection: AsyncConnection, city: str, epoch: int) -> None:
-    """Share the lease row until the end: who takes the lease over waits for this plan."""
-    current = await connection.scalar(
-        select(leases.c.epoch).where(leases.c.city == city).with_for_update(read=True)
-    )
-    if current != epoch:
-        raise StaleEpoch(city, epoch, current)
 
 
 async def _lock(connection: AsyncConnection, ids: list[str]) -> dict[str, Order]:

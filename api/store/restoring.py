@@ -22,6 +22,7 @@ SELECT (SELECT version_num FROM alembic_version) AS revision,
 # another history than what came after the backup, although its positions are the same.
 _NEW_NAME = text("UPDATE installation SET id = gen_random_uuid()::text")
 # No process of the time of the backup may go on as the owner of a city.
+_NO_MEMBERS = text("DELETE FROM members")
 _NO_OWNER = text("UPDATE leases SET epoch = epoch + 1, owner = '', expires_at_ms = 0")
 
 
@@ -71,6 +72,7 @@ async def begin_again(url: str) -> None:
             if renamed.rowcount != 1:
                 raise StartupError("the restored database has no name: the backup is not whole")
             await connection.execute(_NO_OWNER)
+            await connection.execute(_NO_MEMBERS)
     finally:
         await engine.dispose()
 

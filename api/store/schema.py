@@ -199,6 +199,13 @@ leases = Table(
     Column("expires_at_ms", BigInteger, nullable=False),
 )
 
+members = Table(
+    "members",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("expires_at_ms", BigInteger, nullable=False, comment="by the clock of this server"),
+)
+
 receipts = Table(
     "receipts",
     metadata,

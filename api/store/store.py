@@ -19,13 +19,15 @@ from api.codec import to_json_text
 from api.data_keys import KeyRing
 from api.personal import Sealed
 from api.settings import KEEP_PERSONAL_DAYS, MASKED_NUMBERS
-from api.store import leases, orders, plans, reading, riders
+from api.store import orders, plans, reading, riders
 from api.store.hall import Hall
 from api.store.keys import KeyStore
+from api.store.leases import Leases
 from api.store.migrate import asyncpg_url
 from api.store.numbers import SandboxNumbers
 from api.store.personal import DAY_MS, PersonalStore
 from api.store.sequencing import WAKE_UP, Sequencing, means_unavailable
+from api.store.timekeeping import ask_time, keep_time
 from api.store.values import (
     CityState,
     Created,
@@ -69,10 +71,12 @@ class Store:
         self.keys = KeyStore(engine)
         """API keys, revocations and the audit log."""
         self.webhooks = WebhookStore(engine)
+        self.leases = Leases(engine)
         self._closing = False
         self._written = asyncio.Event()
         self.hall = Hall(engine, self._written.set)
         self._waker = asyncio.create_task(self._wake_sequencer(), name="wake the sequencer")
+        self._timekeeper = asyncio.create_task(keep_time(engine), name="keep the time")
 
     @classmethod
     async def open(
@@ -105,6 +109,7 @@ class Store:
         )
         event.listen(engine.sync_engine, "handle_error", _raise_unavailable)
         try:
+            await ask_time(engine)
             store = cls(engine, address, await reading.source(engine))
             store.numbers = SandboxNumbers(engine, masked_numbers)
             keep_ms = keep_personal_days * DAY_MS
@@ -118,7 +123,8 @@ class Store:
         """Close every connection."""
         self._closing = True
         self._written.set()
-        await asyncio.wait({self._waker}, timeout=CLOSE_LIMIT_S)
+        self._timekeeper.cancel()
+        await asyncio.wait({self._waker, self._timekeeper}, timeout=CLOSE_LIMIT_S)
         self._waker.cancel()
         await self._engine.dispose()
 
@@ -163,20 +169,27 @@ class Store:
         return await orders.replay(self._engine, idempotency)
 
     async def run(
-        self, order_id: str, command: Command, *, action_id: str | None = None
+        self,
+        order_id: str,
+        command: Command,
+        *,
+        action_id: str | None = None,
+        epoch: tuple[str, int] | None = None,
     ) -> Outcome:
         """Run the command on the locked order: state, attempt, events, outbox in one transaction.
 
         A refusal is an outcome, not an error. An `action_id` belongs to the order and to the
         command's `rider_id`, if it has one: the same again gives the first outcome again and
         changes nothing, refused or not. Beyond `apply`, a rider who is registered and off shift
-        accepts nothing (`not_on_shift`).
+        accepts nothing (`not_on_shift`). With `epoch`, a city and its epoch, only the owner of
+        that lease gets through.
 
         Raises:
             NotFound: no such order.
+            StaleEpoch: `epoch` is not the lease's.
             Conflict: the action id was used for another command.
         """
-        outcome = await orders.run(self._engine, order_id, command, action_id)
+        outcome = await orders.run(self._engine, order_id, command, action_id, epoch=epoch)
         if outcome.events and not outcome.replayed:
             self._written.set()
         return outcome
@@ -287,25 +300,6 @@ class Store:
     async def open_sequencing(self) -> Sequencing:
         """A session of its own for the sequencer. Raises one of `UNAVAILABLE`."""
         return await Sequencing.open(self._url)
-
-    # --- leases ------------------------------------------------------------------------------
-
-    async def take_lease(self, city: str, owner: str, now_ms: int, ttl_ms: int) -> int | None:
-        """The new epoch if the city's lease was free or over at `now_ms`, else None.
-
-        Also None for who has it: an `owner` that starts again waits, or takes another name.
-        """
-        return await leases.take(self._engine, city, owner, now_ms, ttl_ms)
-
-    async def renew_lease(
-        self, city: str, owner: str, epoch: int, now_ms: int, ttl_ms: int
-    ) -> bool:
-        """Hold it for another `ttl_ms`. False when another one has taken it since."""
-        return await leases.renew(self._engine, city, owner, epoch, now_ms, ttl_ms)
-
-    async def release_lease(self, city: str, owner: str, epoch: int) -> None:
-        """Let the next one take it at once; does nothing when it is not ours."""
-        await leases.release(self._engine, city, owner, epoch)
 
     async def _wake_sequencer(self) -> None:
         """Tell the sequencer, after commits and one for many, that the outbox has something.

@@ -19,7 +19,7 @@ OTHER = {
 }  # fmt: skip
 OTHER_OFFER = {
     "order_id": "c", "order_version": 3, "rider_id": "s", "route": TWO, "pickup_ms": 6,
-    "done_ms": 7, "cost": 8,
+    "done_ms": 7, "cost": 8, "stale": True,
 }  # fmt: skip
 OTHER_WAIT = {"order_id": "c", "reason": WaitReason.RIDERS_TAKEN}
 CHANGED = (

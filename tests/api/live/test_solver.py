@@ -68,6 +68,20 @@ async def test_a_solver_that_cannot_start_again_is_tried_until_it_can(snapshot, 
         await solver.stop()
 
 
+async def test_a_machine_too_busy_for_a_start_gets_its_solver_later(snapshot, monkeypatch):
+    monkeypatch.setattr("api.solver.START_LIMIT_S", 0.01)
+    solver = SolverProcess()
+    await solver.start()
+    try:
+        assert solver.pid is None
+        assert await solver.decide(snapshot, Policy(), 20.0) is None
+        monkeypatch.setattr("api.solver.START_LIMIT_S", 60.0)
+        await until(lambda: solver.pid is not None, 60.0)
+        assert await solver.decide(snapshot, Policy(), 20.0) is not None
+    finally:
+        await solver.stop()
+
+
 async def test_a_broken_snapshot_is_refused_by_name_and_the_solver_lives(snapshot):
     solver = SolverProcess()
     await solver.start()

@@ -22,7 +22,7 @@ NOW_MS = 1_790_000_000_000
 
 @pytest.fixture
 async def epoch(store: Store) -> int:
-    taken = await store.take_lease("demo", "d1", NOW_MS, 10_000)
+    taken = await store.leases.take("demo", "d1", 10_000)
     assert taken is not None
     return taken
 
@@ -83,7 +83,8 @@ async def test_who_has_lost_the_lease_writes_nothing(
     store: Store, placed: Callable[..., Any], offer: Callable[..., Offer], epoch: int
 ) -> None:
     order = await placed("o1")
-    newer = await store.take_lease("demo", "d2", NOW_MS + 10_000, 10_000)
+    await store.leases.release("demo", "d1", epoch)
+    newer = await store.leases.take("demo", "d2", 10_000)
     assert newer == epoch + 1
     with pytest.raises(StaleEpoch, match=f"epoch {newer}, the writer's is {epoch}"):
         await store.write_plan("demo", epoch, [("o1", offer(order))])
@@ -139,33 +140,13 @@ async def test_plans_and_commands_side_by_side(
 async def test_a_lease_is_taken_over_after_the_plan_under_way(
     store: Store, sql: asyncpg.Connection, epoch: int
 ) -> None:
-    """What a plan holds while it is written, held by hand."""
+    """What a plan holds while it is written, held by hand; it does not delay a heartbeat."""
     async with sql.transaction():
-        await sql.execute("SELECT epoch FROM leases WHERE city = 'demo' FOR SHARE")
-        taking = asyncio.create_task(store.take_lease("demo", "d2", NOW_MS + 10_000, 10_000))
+        await sql.execute("SELECT epoch FROM leases WHERE city = 'demo' FOR KEY SHARE")
+        beat = await store.leases.beat("d1", {"demo": epoch}, 10_000)
+        assert beat.kept == {"demo"}
+        await store.leases.release("demo", "d1", epoch)
+        taking = asyncio.create_task(store.leases.take("demo", "d2", 10_000))
         await asyncio.sleep(0.1)
         assert not taking.done()
     assert await taking == epoch + 1
-
-
-async def test_a_lease(store: Store) -> None:
-    first = await store.take_lease("demo", "d1", NOW_MS, 5_000)
-    assert first == 1
-    assert await store.take_lease("demo", "d2", NOW_MS + 4_999, 5_000) is None
-    assert await store.take_lease("demo", "d1", NOW_MS + 4_999, 5_000) is None
-    assert await store.take_lease("other", "d2", NOW_MS, 5_000) == 1
-    assert await store.renew_lease("demo", "d1", 1, NOW_MS + 4_999, 5_000)
-    assert await store.take_lease("demo", "d2", NOW_MS + 9_998, 5_000) is None
-    assert await store.take_lease("demo", "d2", NOW_MS + 9_999, 5_000) == 2
-    assert not await store.renew_lease("demo", "d1", 1, NOW_MS + 10_000, 5_000)
-    await store.release_lease("demo", "d1", 1)
-    assert await store.take_lease("demo", "d3", NOW_MS + 10_000, 5_000) is None
-    await store.release_lease("demo", "d2", 2)
-    assert await store.take_lease("demo", "d3", NOW_MS + 10_000, 5_000) == 3
-
-
-async def test_of_many_who_want_the_lease_one_gets_it(store: Store) -> None:
-    epochs = await asyncio.gather(
-        *(store.take_lease("demo", f"d{n}", NOW_MS, 5_000) for n in range(10))
-    )
-    assert sorted(e for e in epochs if e is not None) == [1]

@@ -107,6 +107,8 @@ def any_instance(seed):
             skills=np.zeros(2, np.int64), route=table, route_len=length,
             locked=np.minimum(length, rng.integers(0, 3, 2)).astype(np.int32),
             open=np.ones(2, np.bool_),
+            on_shift=np.ones(2, np.bool_),
+            stale=np.zeros(2, np.bool_),
         ),
         declined=np.empty((0, 2), np.int32),
         recent=np.empty((0, 2)),

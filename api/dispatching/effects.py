@@ -1,0 +1,176 @@
+"""Carries out what one city's dispatcher asks for; may import the store, the solvers, dispatch.
+
+Every decision and every write is answered, whatever happens: a round that waits for ever would
+leave its orders and riders waiting too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import structlog
+from prometheus_client import Gauge
+
+from api.cancelling import end_if_cancelled
+from api.clock import monotonic_s
+from api.dispatching.build import City
+from api.dispatching.lease import Lease, LeaseLost
+from api.journal import PlanMade
+from api.metrics import Mode, degraded
+from api.solver import SolverPool
+from api.store import UNAVAILABLE, Receipt, Store
+from dispatch.dispatcher import Ask, Decide, Effect, PlanWritten, WritePlan
+from dispatch.engine import GREEDY, decide, no_plan
+from dispatch.plan import Plan
+from dispatch.referee import check_plan
+from dispatch.snapshot import Snapshot
+from geo.errors import HexrunError, StaleEpoch
+
+log = structlog.get_logger(__name__)
+
+SOLVER_LIMIT_S = 5.0
+ROUND_LIMIT_S = 20.0
+WRITE_LIMIT_S = 5.0
+ASK_LIMIT_S = 5.0
+ASKS_AT_ONCE = 3
+NOT_WRITTEN = "store_failed"
+AWAY: tuple[type[Exception], ...] = (*UNAVAILABLE, TimeoutError)
+
+_stale = Gauge("hexrun_riders_stale", "Riders on shift who are where they were last seen", ["city"])
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A plan, and what the journal keeps of it."""
+
+    record: PlanMade
+    plan: Plan
+
+
+class Effects:
+    """Of one city under one lease. `answer` takes `Made` and `PlanWritten` back to the loop."""
+
+    def __init__(
+        self,
+        store: Store,
+        solvers: SolverPool,
+        city: City,
+        lease: Lease,
+        answer: Callable[[Made | PlanWritten], Awaitable[None]],
+    ) -> None:
+        self._store, self._solvers, self._answer = store, solvers, answer
+        self._city, self._lease = city, lease
+        self._asking: set[tuple[str, str]] = set()
+        self._asks = asyncio.Semaphore(ASKS_AT_ONCE)
+
+    async def carry_out(self, effect: Effect) -> None:
+        """Raises LeaseLost when another one owns the city."""
+        if isinstance(effect, Decide):
+            await self._decide(effect.snapshot)
+        elif isinstance(effect, WritePlan):
+            await self._write(effect)
+        else:
+            await self._ask(effect)
+
+    async def _decide(self, snapshot: Snapshot) -> None:
+        started_s = monotonic_s()
+        self._tell_stale(snapshot)
+        try:
+            async with asyncio.timeout(ROUND_LIMIT_S):
+                plan, broken = await self._checked_plan(snapshot)
+        except TimeoutError:
+            end_if_cancelled()
+            log.error("round_too_long", city=self._city.name, at_ms=snapshot.at_ms)
+            plan, broken = no_plan(snapshot), []
+        ms = (monotonic_s() - started_s) * 1000
+        if broken:
+            log.error("plan_refused", city=self._city.name, at_ms=plan.at_ms, broken=broken[:5])
+        made = PlanMade(plan.at_ms, plan.solver, plan.digest(), round(ms, 3), bool(broken))
+        await self._answer(Made(made, plan))
+
+    async def _checked_plan(self, snapshot: Snapshot) -> tuple[Plan, list[str]]:
+        """The referee and the greedy way run in a thread, so that the loop keeps its lease."""
+        policy = self._city.policy
+        try:
+            plan = await self._solvers.decide(snapshot, policy, SOLVER_LIMIT_S)
+            if plan is None:
+                plan = await asyncio.to_thread(decide, snapshot, policy, GREEDY)
+        except HexrunError as error:
+            log.error("no_plan", city=self._city.name, at_ms=snapshot.at_ms, error=str(error))
+            plan = no_plan(snapshot)
+        return plan, await asyncio.to_thread(check_plan, snapshot, plan, policy)
+
+    def _tell_stale(self, snapshot: Snapshot) -> None:
+        present = snapshot.riders.on_shift & (snapshot.riders.shift_end_ms > snapshot.at_ms)
+        stale, riders = int((present & snapshot.riders.stale).sum()), int(present.sum())
+        _stale.labels(self._city.name).set(stale)
+        degraded(Mode.POSITIONS_STALE, 2 * stale > riders, self._city.name, riders=riders)
+
+    async def _write(self, effect: WritePlan) -> None:
+        at_ms, offers = effect.plan.at_ms, effect.offers
+        dropped = tuple((order_id, NOT_WRITTEN) for order_id, _ in offers)
+        try:
+            async with asyncio.timeout(WRITE_LIMIT_S):
+                written = await self._store.write_plan(
+                    self._city.name, self._lease.epoch, offers, _receipts(effect)
+                )
+            dropped = written.dropped
+        except StaleEpoch as error:
+            raise LeaseLost(str(error)) from error
+        except AWAY as error:
+            end_if_cancelled()
+            self._lease.doubt()
+            log.error("plan_not_written", city=self._city.name, at_ms=at_ms, error=str(error))
+        if dropped:
+            log.info("offers_dropped", city=self._city.name, at_ms=at_ms, dropped=dropped[:5])
+        await self._answer(PlanWritten(at_ms=at_ms, dropped=dropped))
+
+    async def _ask(self, effect: Ask) -> None:
+        """A few at a time, so that a flood of due timers leaves connections to plan and lease."""
+        key = effect.order_id, type(effect.command).__name__
+        if key in self._asking:
+            return
+        self._asking.add(key)
+        epoch = self._city.name, self._lease.epoch
+        try:
+            async with self._asks:
+                if not self._lease.holds:
+                    return  # the dispatcher asks again
+                async with asyncio.timeout(ASK_LIMIT_S):
+                    outcome = await self._store.run(effect.order_id, effect.command, epoch=epoch)
+        except StaleEpoch as error:
+            raise LeaseLost(str(error)) from error
+        except AWAY as error:
+            end_if_cancelled()
+            self._lease.doubt()
+            log.warning("ask_failed", order_id=effect.order_id, error=str(error))
+            return
+        except HexrunError as error:
+            log.warning("ask_failed", order_id=effect.order_id, error=str(error))
+            return
+        finally:
+            self._asking.discard(key)
+        if outcome.refusal is not None:
+            log.info("ask_refused", order_id=effect.order_id, code=outcome.refusal.code)
+
+
+def _receipts(effect: WritePlan) -> list[Receipt]:
+    """Why these riders; `stale` says that the rider was assumed where he was last seen."""
+    planned = {o.order_id: o for o in effect.plan.offers}
+    return [
+        Receipt(
+            order_id=order_id,
+            round_at_ms=effect.plan.at_ms,
+            body={
+                "rider_id": command.rider_id,
+                "solver": effect.plan.solver,
+                "cost": planned[order_id].cost,
+                "pickup_ms": planned[order_id].pickup_ms,
+                "done_ms": planned[order_id].done_ms,
+                "stale": planned[order_id].stale,
+            },
+        )
+        for order_id, command in effect.offers
+    ]
