@@ -1,4 +1,4 @@
-"""What a process is told by its environment; may import geo and the standard library.
+"""What a process is told by its environment; may import geo, `api.keep` and the standard library.
 
 | variable | meaning | default |
 |---|---|---|
@@ -12,6 +12,8 @@
 | `HEXRUN_HOST` | the address to listen on | `127.0.0.1` |
 | `HEXRUN_HTTP_PORT` | of the HTTP API; 0 for any free one | `8080` |
 | `HEXRUN_STREAM_PORT` | of the websocket gateway; 0 for any free one | `8081` |
+
+and `HEXRUN_KEEP_...`, see `api.keep`.
 """  # noqa: E501
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from api.keep import Keep
 from geo.datum import check_lat_lon
 from geo.errors import InvalidValue, StartupError
 
@@ -66,6 +69,7 @@ class Settings:
     host: str = "127.0.0.1"
     http_port: int = HTTP_PORT
     stream_port: int = STREAM_PORT
+    keep: Keep = field(default_factory=Keep)
 
     @property
     def city(self) -> CityArea:
@@ -89,6 +93,7 @@ class Settings:
             host=environ.get("HEXRUN_HOST") or "127.0.0.1",
             http_port=read_port(environ, "HEXRUN_HTTP_PORT", HTTP_PORT),
             stream_port=read_port(environ, "HEXRUN_STREAM_PORT", STREAM_PORT),
+            keep=Keep.from_environment(environ),
         )
 
 

@@ -109,7 +109,7 @@ async def sequencer(settings: Settings, stop: asyncio.Event, ready: asyncio.Even
     store = await Store.open(settings.postgres_url)
     try:
         ready.set()
-        await run_sequencer(store, settings.redis_url, stop)
+        await run_sequencer(store, settings.redis_url, stop, settings.keep)
     finally:
         await store.close()
 

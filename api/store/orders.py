@@ -5,17 +5,17 @@ May import SQLAlchemy, dispatch and the codec.
 
 from __future__ import annotations
 
+import asyncpg
 import msgspec
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from api.codec import (
     digest_of_command,
     order_from_json,
 )
-from api.store.rows import change_by, event_from_row, insert_order, update_orders
+from api.store.rows import change_by, day_of, event_from_row, insert_order, update_orders
 from api.store.schema import actions, events, idempotency, orders, riders
 from api.store.values import Created, IdempotencyKey, Outcome
 from dispatch.commands import Accept, Command, Confirm
@@ -47,8 +47,8 @@ async def create(
                 assert first is not None, "a key that is taken has an answer"
                 return first
             await insert_order(connection, change)
-    except IntegrityError as error:
-        if "orders_pkey" not in str(error.orig):
+    except asyncpg.UniqueViolationError as error:
+        if error.constraint_name != "orders_pkey":
             raise
         raise Conflict(f"order {order.id} exists already") from None
     return Created(order=change.after, replayed=False)
@@ -99,7 +99,7 @@ async def run(
     async with engine.begin() as connection:
         order = await _lock(connection, order_id)
         if action_id is not None:
-            first = await _first_outcome(connection, order_id, command, action_id)
+            first = await _first_outcome(connection, order, command, action_id)
             if first is not None:
                 return first
         decided = await _off_shift(connection, command) or apply(order, command)
@@ -144,11 +144,11 @@ def _actor(command: Command) -> str:
 
 
 async def _first_outcome(
-    connection: AsyncConnection, order_id: str, command: Command, action_id: str
+    connection: AsyncConnection, order: Order, command: Command, action_id: str
 ) -> Outcome | None:
     found = await connection.execute(
         select(actions).where(
-            actions.c.order_id == order_id,
+            actions.c.order_id == order.id,
             actions.c.actor == _actor(command),
             actions.c.action_id == action_id,
         )
@@ -157,8 +157,8 @@ async def _first_outcome(
     if row is None:
         return None
     if row.digest != digest_of_command(command):
-        raise Conflict(f"action {action_id!r} was used for another command on order {order_id}")
-    history = await events_of_order(connection, order_id, row.version)
+        raise Conflict(f"action {action_id!r} was used for another command on order {order.id}")
+    history = await events_of_order(connection, order, row.version)
     return Outcome(
         order=order_after(history),
         events=tuple(history[len(history) - row.events :]),
@@ -184,13 +184,14 @@ async def _remember(
     )
 
 
-async def events_of_order(connection: AsyncConnection, order_id: str, last_seq: int) -> list[Event]:
+async def events_of_order(connection: AsyncConnection, order: Order, last_seq: int) -> list[Event]:
     """The order's first `last_seq` events, in order."""
     found = await connection.execute(
         select(events)
         .where(
             events.c.subject_kind == "order",
-            events.c.subject_id == order_id,
+            events.c.subject_id == order.id,
+            events.c.day == day_of(order.created_at_ms),
             events.c.seq <= last_seq,
         )
         .order_by(events.c.seq)

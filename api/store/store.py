@@ -17,8 +17,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from api.codec import to_json_text
 from api.store import leases, orders, plans, reading, riders
+from api.store.away import means_unavailable
+from api.store.housekeeping import Housekeeping
 from api.store.migrate import asyncpg_url
-from api.store.sequencing import WAKE_UP, Sequencing, means_unavailable
+from api.store.sequencing import WAKE_UP, Sequencing
 from api.store.values import (
     CityState,
     Created,
@@ -53,6 +55,8 @@ class Store:
         self._engine, self._url = engine, url
         self.source = source
         """Names this database in the streams that are fed from it."""
+        self.housekeeping = Housekeeping(engine)
+        """Partitions made ahead, and what is too old dropped."""
         self._closing = False
         self._written = asyncio.Event()
         self._waker = asyncio.create_task(self._wake_sequencer(), name="wake the sequencer")
