@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from redis.asyncio import Redis
 
 from api.auth import Tokens
-from api.http import city, console, errors, events, health, orders, riders
+from api.http import city, console, errors, events, health, orders, payments, riders
 from api.http.access import Parts
 from api.http.limits import BodyLimit
 from api.settings import Settings
@@ -26,7 +26,7 @@ def make_app(
     )
     app.add_middleware(BodyLimit)
     errors.install(app)
-    for part in (orders, riders, events, city, health):
+    for part in (orders, riders, payments, events, city, health):
         app.include_router(part.router)
     console.install(app, console_folder)
     return app

@@ -24,6 +24,7 @@ from api.http.answers import OrderAnswer, QuoteAnswer, view_order, view_quote
 from api.http.errors import RESPONSES, refusal_response
 from api.http.forms import ID, CancelForm, NewOrderForm, QuoteForm
 from api.http.prices import PRICE_TTL_S, open_price, read_form, sign_price
+from api.http.retries import ABOUT, KEY, OptionalKey, mark
 from api.store import Created, IdempotencyKey
 from dispatch.commands import Cancel
 from dispatch.registry import job_type
@@ -33,7 +34,6 @@ from geo.errors import NotFound
 router = APIRouter(prefix="/v1", tags=["orders"], responses=RESPONSES)
 
 OrderId = Annotated[str, Path(pattern=ID)]
-_KEY = r"^[\x21-\x7e]{1,255}$"
 # An order for later is brought before the dispatcher so long before its first stop may be served.
 SCHEDULE_AHEAD_MS = 60 * 60_000
 _BUYERS = (Role.CUSTOMER, Role.MERCHANT, Role.INTEGRATOR, Role.OPERATOR)
@@ -62,8 +62,8 @@ async def place(
         str,
         Header(
             alias="Idempotency-Key",
-            pattern=_KEY,
-            description="chosen by the client: the same again gives the first answer again",
+            pattern=KEY,
+            description=ABOUT,
         ),
     ],
     coordinate_system: AnswerSystem = System.GCJ02,
@@ -80,8 +80,7 @@ async def place(
     )
     # Before any check that depends on the time: a retry must not fail where the first did not.
     created = await parts.store.replay(key) or await _create(form, caller, parts, key)
-    if created.replayed:
-        response.headers["Idempotent-Replay"] = "true"
+    mark(response, created.replayed)
     return view_order(created.order, coordinate_system)
 
 
@@ -127,7 +126,8 @@ async def cancel(
     form: CancelForm,
     caller: Caller,
     parts: WithParts,
-    idempotency_key: Annotated[str | None, Header(alias="Idempotency-Key", pattern=_KEY)] = None,
+    response: Response,
+    idempotency_key: OptionalKey = None,
     coordinate_system: AnswerSystem = System.GCJ02,
 ) -> OrderAnswer | Response:
     """Cancel it as the caller's party. 409 with the reason when that is not possible any more.
@@ -144,6 +144,8 @@ async def cancel(
         Cancel(at_ms=now_ms(), by=party, reason=form.reason),
         action_id=idempotency_key and f"{client_of(caller)}/{idempotency_key}",
     )
+    answer = response if outcome.refusal is None else refusal_response(outcome.refusal)
+    mark(answer, outcome.replayed)
     if outcome.refusal is not None:
-        return refusal_response(outcome.refusal)
+        return answer
     return view_order(outcome.order, coordinate_system)

@@ -13,6 +13,7 @@ from api.http.answers import RiderAnswer, view_rider
 from api.http.errors import RESPONSES, refusal_response
 from api.http.forms import ID, RiderForm, ShiftForm
 from api.http.places import read_place
+from api.http.retries import OptionalKey, key_of, mark
 from api.settings import CityArea
 from api.store import Store
 from dispatch.commands import GoOffShift, GoOnShift, RiderCommand
@@ -33,6 +34,8 @@ async def register(
     form: RiderForm,
     caller: Caller,
     parts: WithParts,
+    response: Response,
+    idempotency_key: OptionalKey = None,
     coordinate_system: AnswerSystem = System.GCJ02,
 ) -> RiderAnswer:
     """Add a rider, off shift, or change what he is; the same again changes nothing.
@@ -61,7 +64,10 @@ async def register(
         capacity=form.capacity,
         skills=skills,
     )
-    return view_rider(await parts.store.register_rider(rider), coordinate_system)
+    key = key_of(caller, idempotency_key, "riders", form)
+    registered, replayed = await parts.store.register_once(rider, key, now_ms())
+    mark(response, replayed)
+    return view_rider(registered, coordinate_system)
 
 
 @router.get("/{rider_id}")
@@ -81,14 +87,19 @@ async def shift(
     form: ShiftForm,
     caller: Caller,
     parts: WithParts,
+    response: Response,
+    idempotency_key: OptionalKey = None,
     coordinate_system: AnswerSystem = System.GCJ02,
 ) -> RiderAnswer | Response:
     """Start or end his shift. 409 with the reason when that is not possible now."""
     await _reached(parts.store, caller, rider_id)
+    key = key_of(caller, idempotency_key, f"riders/{rider_id}/shift", form)
     command = _command(form, parts.settings.city, now_ms())
-    outcome = await parts.store.run_rider(rider_id, command)
+    outcome = await parts.store.run_rider(rider_id, command, idempotency=key)
+    answer = response if outcome.refusal is None else refusal_response(outcome.refusal)
+    mark(answer, outcome.replayed)
     if outcome.refusal is not None:
-        return refusal_response(outcome.refusal)
+        return answer
     return view_rider(outcome.rider, coordinate_system)
 
 

@@ -15,8 +15,9 @@ from api.codec import (
     digest_of_command,
     order_from_json,
 )
+from api.store.answers import claim, first
 from api.store.rows import change_by, day_of, event_from_row, insert_order, update_orders
-from api.store.schema import actions, events, idempotency, orders, riders
+from api.store.schema import actions, events, orders, riders
 from api.store.values import Created, IdempotencyKey, Outcome
 from dispatch.commands import Accept, Command, Confirm
 from dispatch.events import Event
@@ -42,10 +43,12 @@ async def create(
     change = change_by(order, decided)
     try:
         async with engine.begin() as connection:
-            if key is not None and not await _claim(connection, key, change.after, at_ms):
-                first = await _first_answer(connection, key)
-                assert first is not None, "a key that is taken has an answer"
-                return first
+            if key is not None and not await claim(
+                connection, key, at_ms, change.after, CREATED_STATUS
+            ):
+                known = await _replayed(connection, key)
+                assert known is not None, "a key that is taken has an answer"
+                return known
             await insert_order(connection, change)
     except asyncpg.UniqueViolationError as error:
         if error.constraint_name != "orders_pkey":
@@ -57,39 +60,12 @@ async def create(
 async def replay(engine: AsyncEngine, key: IdempotencyKey) -> Created | None:
     """See `Store.replay`."""
     async with engine.connect() as connection:
-        return await _first_answer(connection, key)
+        return await _replayed(connection, key)
 
 
-async def _claim(
-    connection: AsyncConnection, key: IdempotencyKey, answer: Order, at_ms: int
-) -> bool:
-    """Take the key, with the answer; False when it is taken. Waits for one who is about to."""
-    row = insert(idempotency).values(
-        client_id=key.client_id,
-        key=key.key,
-        body_hash=key.body_hash,
-        status=CREATED_STATUS,
-        answer=answer,
-        created_at_ms=at_ms,
-    )
-    claimed = await connection.execute(
-        row.on_conflict_do_nothing().returning(idempotency.c.client_id)
-    )
-    return claimed.first() is not None
-
-
-async def _first_answer(connection: AsyncConnection, key: IdempotencyKey) -> Created | None:
-    found = await connection.execute(
-        select(idempotency.c.body_hash, idempotency.c.answer).where(
-            idempotency.c.client_id == key.client_id, idempotency.c.key == key.key
-        )
-    )
-    row = found.one_or_none()
-    if row is None:
-        return None
-    if row.body_hash != key.body_hash:
-        raise Conflict(f"Idempotency-Key {key.key!r} was used with another body")
-    return Created(order=order_from_json(row.answer), replayed=True)
+async def _replayed(connection: AsyncConnection, key: IdempotencyKey) -> Created | None:
+    found = await first(connection, key)
+    return None if found is None else Created(order=order_from_json(found.answer), replayed=True)
 
 
 async def run(
@@ -99,9 +75,9 @@ async def run(
     async with engine.begin() as connection:
         order = await _lock(connection, order_id)
         if action_id is not None:
-            first = await _first_outcome(connection, order, command, action_id)
-            if first is not None:
-                return first
+            known = await _first_outcome(connection, order, command, action_id)
+            if known is not None:
+                return known
         decided = await _off_shift(connection, command) or apply(order, command)
         if isinstance(decided, Refusal):
             outcome = Outcome(order=order, refusal=decided)
@@ -159,8 +135,9 @@ async def _first_outcome(
     if row.digest != digest_of_command(command):
         raise Conflict(f"action {action_id!r} was used for another command on order {order.id}")
     history = await events_of_order(connection, order, row.version)
+    whole = len(history) == row.version  # else the day of an order this old has been dropped
     return Outcome(
-        order=order_after(history),
+        order=order_after(history) if whole else order,
         events=tuple(history[len(history) - row.events :]),
         refusal=None if row.refusal is None else msgspec.json.decode(row.refusal, type=Refusal),
         replayed=True,
@@ -202,5 +179,5 @@ async def events_of_order(connection: AsyncConnection, order: Order, last_seq: i
 
 def order_after(history: list[Event]) -> Order:
     """The order that its whole history, from `Placed` on, adds up to."""
-    first = history[0].fact
-    return fold(first.order, history)  # type: ignore[union-attr]
+    placed = history[0].fact
+    return fold(placed.order, history)  # type: ignore[union-attr]

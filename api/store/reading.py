@@ -7,8 +7,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from api.codec import order_from_json, rider_from_json
 from api.store.rows import event_from_row, events_by_id
-from api.store.statement import driver_of
 from api.store.schema import LIVE_ORDER, feed, heads, installation, orders, riders
+from api.store.statement import driver_of
 from api.store.values import CityState, Positioned
 from dispatch.model import Order, Rider, RiderState
 

@@ -1,7 +1,7 @@
 """Writes changes of orders and riders set-based: one statement, however many there are.
 
-May import asyncpg, dispatch and the codec. An order is written only where it is still at the version
-that the change was made from, and everything else of the change only where the order was.
+May import asyncpg, dispatch and the codec. An order is written only where it is still at the
+version that the change was made from, and everything else of the change only where the order was.
 """
 
 from __future__ import annotations

@@ -127,7 +127,7 @@ events = Table(
         "day",
         Integer,
         nullable=False,
-        comment="since 1970: of the creation of the order, or of the rider's event",
+        comment="since 1970: of the order's creation, or of the rider's event",
     ),
     Column("tenant", Text, nullable=False),
     Column("city", Text, nullable=False),

@@ -1,8 +1,8 @@
-"""One SQL statement made of several writes, so that a change costs one round trip; imports asyncpg.
+"""One SQL statement made of several writes: a change costs one round trip; may import asyncpg.
 
-PostgreSQL runs all parts of a `WITH` on one snapshot and the triggers at its end, so that an order's
-row and its events are checked against each other whatever their order in the text. Equal parts give
-an equal text, which asyncpg prepares once a connection.
+PostgreSQL runs all parts of a `WITH` on one snapshot and the triggers at its end, so that an
+order's row and its events are checked against each other whatever their order in the text. Equal
+parts give an equal text, which asyncpg prepares once a connection.
 """
 
 from __future__ import annotations

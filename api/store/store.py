@@ -19,6 +19,7 @@ from api.codec import to_json_text
 from api.store import leases, orders, plans, reading, riders
 from api.store.away import means_unavailable
 from api.store.housekeeping import Housekeeping
+from api.store.ledger import LedgerStore
 from api.store.migrate import asyncpg_url
 from api.store.sequencing import WAKE_UP, Sequencing
 from api.store.values import (
@@ -55,6 +56,7 @@ class Store:
         self._engine, self._url = engine, url
         self.source = source
         """Names this database in the streams that are fed from it."""
+        self.ledger = LedgerStore(engine)
         self.housekeeping = Housekeeping(engine)
         """Partitions made ahead, and what is too old dropped."""
         self._closing = False
@@ -198,15 +200,30 @@ class Store:
         Raises:
             Conflict: he is on shift and something differs, or has another tenant or city.
         """
-        return await riders.register(self._engine, rider)
+        return (await self.register_once(rider, None, 0))[0]
 
-    async def run_rider(self, rider_id: str, command: RiderCommand) -> RiderOutcome:
+    async def register_once(
+        self, rider: Rider, idempotency: IdempotencyKey | None, at_ms: int
+    ) -> tuple[Rider, bool]:
+        """`register_rider`, and whether the key was known: then he is as he was answered first.
+
+        Raises:
+            Conflict: as there, or the key was used with another body.
+        """
+        return await riders.register(self._engine, rider, idempotency, at_ms)
+
+    async def run_rider(
+        self, rider_id: str, command: RiderCommand, *, idempotency: IdempotencyKey | None = None
+    ) -> RiderOutcome:
         """Run a rider's command on his locked row. A refusal is an outcome, not an error.
+
+        A known key gives the first outcome again, with `replayed`.
 
         Raises:
             NotFound: no such rider.
+            Conflict: the key was used with another body.
         """
-        outcome = await riders.run(self._engine, rider_id, command)
+        outcome = await riders.run(self._engine, rider_id, command, idempotency)
         if outcome.events:
             self._written.set()
         return outcome

@@ -16,7 +16,6 @@ ASSIGNMENT = (
 AS_REPLICA = "SET LOCAL session_replication_role = replica; "
 
 
-
 async def test_a_second_live_assignment_is_refused(
     sql: asyncpg.Connection, accepted: Callable[..., Any]
 ) -> None:
@@ -49,8 +48,11 @@ async def test_what_happened_cannot_be_changed(
 @pytest.mark.parametrize(
     ("statement", "constraint"),
     [
-        ("UPDATE orders SET state = 'lost', version = 9", "orders_moves"),
-        ("UPDATE assignments SET state = 'lost'", "assignments_moves"),
+        ("UPDATE orders SET state = 'lost'", "orders_state"),
+        ("UPDATE orders SET price_fen = -1", "orders_price"),
+        ("UPDATE orders SET version = 0", "orders_version"),
+        ("UPDATE assignments SET state = 'lost'", "assignments_state"),
+        ("UPDATE assignments SET number = 0", "assignments_number"),
         ("INSERT INTO riders VALUES ('r', 't', 'c', 'asleep', 0, '{}')", "riders_state"),
         ("INSERT INTO feed VALUES (5, 5, 'c', 't', 1, 0)", "feed_prev"),
     ],
@@ -60,7 +62,7 @@ async def test_illegal_values_are_refused(
 ) -> None:
     await accepted("o1")
     with pytest.raises(asyncpg.CheckViolationError, match=constraint):
-        await sql.execute(statement)
+        await sql.execute(AS_REPLICA + statement)
 
 
 async def test_an_event_happens_once(sql: asyncpg.Connection, placed: Callable[..., Any]) -> None:

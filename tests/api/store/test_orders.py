@@ -99,7 +99,7 @@ async def test_a_failed_write_leaves_nothing(
     await sql.execute(
         "SET LOCAL session_replication_role = replica;"
         " INSERT INTO events (subject_kind, subject_id, seq, day, tenant, city, at_ms, kind, body)"
-        f" VALUES ('order', 'o1', 2, {NOW_MS // 86_400_000}, 'default', 'demo', 0, 'opened', '{{}}')"
+        f" VALUES ('order', 'o1', 2, {NOW_MS // 86_400_000}, 'default', 'demo', 0, 'opened', '1')"
     )
     with pytest.raises(asyncpg.UniqueViolationError, match="subject_id, seq"):
         await store.create_order(new_order("o1"), NOW_MS, idempotency=key())

@@ -15,7 +15,7 @@ from api.feed import stream_key
 from api.sequencer import Publisher, run_sequencer
 from api.store import Positioned, Store
 from dispatch.commands import Cancel
-from dispatch.model import Order, Party
+from dispatch.model import Party
 from geo.errors import Unavailable
 
 NOW_MS = 1_790_000_000_000

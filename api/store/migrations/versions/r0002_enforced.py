@@ -82,7 +82,7 @@ PARTS = (
     """,
 )
 
-EVENTS = f"""
+EVENTS = """
 CREATE SCHEMA old;
 ALTER TABLE events SET SCHEMA old;
 ALTER TABLE feed SET SCHEMA old;
@@ -103,7 +103,7 @@ CREATE TABLE events (
     CONSTRAINT events_seq CHECK (seq >= 1),
     CONSTRAINT events_once PRIMARY KEY (subject_kind, subject_id, seq, day)
 ) PARTITION BY RANGE (day);
-COMMENT ON COLUMN events.day IS 'since 1970: of the creation of the order, or of the rider''s event';
+COMMENT ON COLUMN events.day IS 'since 1970: of the order''s creation, or of the rider''s event';
 COMMENT ON COLUMN events.body IS 'the fact';
 CREATE INDEX events_by_id ON events (id);
 
