@@ -21,6 +21,7 @@ from api.store.away import means_unavailable
 from api.store.housekeeping import Housekeeping
 from api.store.ledger import LedgerStore
 from api.store.migrate import asyncpg_url
+from api.store.quick import Quick
 from api.store.sequencing import WAKE_UP, Sequencing
 from api.store.values import (
     CityState,
@@ -52,8 +53,8 @@ _log = logging.getLogger("hexrun.store")
 class Store:
     """PostgreSQL as the truth for orders and riders. Open it with `Store.open`, then `close` it."""
 
-    def __init__(self, engine: AsyncEngine, url: URL, source: str) -> None:
-        self._engine, self._url = engine, url
+    def __init__(self, engine: AsyncEngine, url: URL, source: str, quick: Quick) -> None:
+        self._engine, self._url, self._quick = engine, url, quick
         self.source = source
         """Names this database in the streams that are fed from it."""
         self.ledger = LedgerStore(engine)
@@ -84,7 +85,7 @@ class Store:
         )
         event.listen(engine.sync_engine, "handle_error", _raise_unavailable)
         try:
-            return cls(engine, address, await reading.source(engine))
+            return cls(engine, address, await reading.source(engine), await Quick.open(address))
         except BaseException:
             await engine.dispose()
             raise
@@ -95,6 +96,7 @@ class Store:
         self._written.set()
         await asyncio.wait({self._waker}, timeout=CLOSE_LIMIT_S)
         self._waker.cancel()
+        await self._quick.close()
         await self._engine.dispose()
 
     async def ping(self) -> None:
@@ -121,7 +123,9 @@ class Store:
             Conflict: the key was used with another body, the id exists, or it is not quoted.
             InvalidValue: a text contains U+0000.
         """
-        created = await orders.create(self._engine, order, at_ms, idempotency, open_at_ms)
+        created = await self._quick.create(order, at_ms, idempotency, open_at_ms)
+        if created is None:
+            created = await orders.create(self._engine, order, at_ms, idempotency, open_at_ms)
         if not created.replayed:
             self._written.set()
         return created
@@ -148,7 +152,9 @@ class Store:
             NotFound: no such order.
             Conflict: the action id was used for another command.
         """
-        outcome = await orders.run(self._engine, order_id, command, action_id)
+        outcome = await self._quick.run(order_id, command, action_id)
+        if outcome is None:
+            outcome = await orders.run(self._engine, order_id, command, action_id)
         if outcome.events and not outcome.replayed:
             self._written.set()
         return outcome
