@@ -32,4 +32,12 @@ def load_orders(
     run(workers, batches, runs, as_json)
 
 
+@app.command()
+def disk(orders: int = 3_000, as_json: bool = typer.Option(False, "--json")) -> None:
+    """How much room a city of 100,000 orders and 4,000 riders takes a day."""
+    from bench.load.disk import run
+
+    run(orders, as_json)
+
+
 app()
