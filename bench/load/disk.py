@@ -41,7 +41,7 @@ async def sizes(sql: asyncpg.Connection) -> dict[str, int]:
     return {row["name"]: row["total"] for row in await sql.fetch(SIZES)}
 
 
-async def bytes_an_order(url: str, orders: int) -> tuple[dict[str, float], float]:
+async def bytes_an_order(url: str, rounds: int) -> tuple[dict[str, float], float]:
     """By table with its indexes, after all is sequenced; and the events' bytes in the journal."""
     await migrate(url)
     store = await Store.open(url)
@@ -53,7 +53,6 @@ async def bytes_an_order(url: str, orders: int) -> tuple[dict[str, float], float
     session = await store.open_sequencing()
     assert await session.lock()
     workers = [Worker(store, f"w{n}", epoch) for n in range(WORKERS)]
-    rounds = -(-orders // (WORKERS * BATCH))
     for number in range(rounds):
         await asyncio.gather(*(w.batch(number) for w in workers))
         while await session.take(500):
@@ -105,7 +104,8 @@ async def bytes_a_fix() -> tuple[float, float]:
 
 
 async def measure(url: str, orders: int) -> dict[str, object]:
-    tables, journal_order = await bytes_an_order(url, orders)
+    rounds = -(-orders // (WORKERS * BATCH))
+    tables, journal_order = await bytes_an_order(url, rounds)
     segment_fix, journal_fix = await bytes_a_fix()
     gb = 1e9
     day = {
@@ -115,7 +115,7 @@ async def measure(url: str, orders: int) -> dict[str, object]:
         "journal": (journal_fix * FIXES_A_DAY + journal_order * ORDERS_A_DAY) / gb,
     }
     return {
-        "orders": orders,
+        "orders": rounds * WORKERS * BATCH,
         "bytes_an_order": tables,
         "bytes_an_order_all": round(sum(tables.values()), 1),
         "journal_bytes_an_order": round(journal_order, 1),

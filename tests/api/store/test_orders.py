@@ -278,6 +278,9 @@ async def test_the_store_is_the_pure_functions_made_durable(
     history = await sql.fetch("SELECT seq FROM events ORDER BY id")
     assert [r["seq"] for r in history] == list(range(1, known.version + 1))
     assert await store.order("o1") == known
+    end = "capture" if known.state is OrderState.COMPLETED else "release"
+    kinds = [r["kind"] for r in await sql.fetch("SELECT kind FROM transfers ORDER BY id")]
+    assert kinds == ["hold", *([end] if ORDER.ended(known.state) else [])]
 
 
 @pytest.mark.parametrize(
