@@ -94,8 +94,11 @@ async def shift(
     """Start or end his shift. 409 with the reason when that is not possible now."""
     await _reached(parts.store, caller, rider_id)
     key = key_of(caller, idempotency_key, f"riders/{rider_id}/shift", form)
-    command = _command(form, parts.settings.city, now_ms())
-    outcome = await parts.store.run_rider(rider_id, command, idempotency=key)
+    # Before any check that depends on the time: a retry must not fail where the first did not.
+    outcome = None if key is None else await parts.store.replay_rider(key)
+    if outcome is None:
+        command = _command(form, parts.settings.city, now_ms())
+        outcome = await parts.store.run_rider(rider_id, command, idempotency=key)
     answer = response if outcome.refusal is None else refusal_response(outcome.refusal)
     mark(answer, outcome.replayed)
     if outcome.refusal is not None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import msgspec
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from api.codec import rider_from_json
-from api.store.answers import once
+from api.store.answers import first, once
 from api.store.rows import update_rider
 from api.store.schema import orders, riders
 from api.store.values import IdempotencyKey, RiderOutcome
@@ -79,9 +80,18 @@ async def run(
         return _Answer(outcomes[0].rider, outcomes[0].refusal)
 
     answer, replayed = await once(engine, key, command.at_ms, _Answer, change)
-    if replayed:
-        return RiderOutcome(rider=answer.rider, refusal=answer.refusal, replayed=True)
-    return outcomes[0]
+    return _again(answer) if replayed else outcomes[0]
+
+
+async def replay(engine: AsyncEngine, key: IdempotencyKey) -> RiderOutcome | None:
+    """See `Store.replay_rider`."""
+    async with engine.connect() as connection:
+        found = await first(connection, key)
+    return None if found is None else _again(msgspec.json.decode(found.answer, type=_Answer))
+
+
+def _again(answer: _Answer) -> RiderOutcome:
+    return RiderOutcome(rider=answer.rider, refusal=answer.refusal, replayed=True)
 
 
 async def _run(connection: AsyncConnection, rider_id: str, command: RiderCommand) -> RiderOutcome:

@@ -234,6 +234,14 @@ class Store:
             self._written.set()
         return outcome
 
+    async def replay_rider(self, idempotency: IdempotencyKey) -> RiderOutcome | None:
+        """The outcome that the key of a rider's command has already, None when it has none.
+
+        Raises:
+            Conflict: the key was used with another body.
+        """
+        return await riders.replay(self._engine, idempotency)
+
     async def rider(self, rider_id: str) -> Rider | None:
         """The rider as he stands."""
         return await reading.rider(self._engine, rider_id)

@@ -136,6 +136,20 @@ async def test_a_rider_and_his_shift_again(olga: Client) -> None:
     assert (off.status_code, off.json()["error"]["code"]) == (409, "conflict")
 
 
+async def test_a_retry_after_the_shift_has_ended(
+    olga: Client, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = {"Idempotency-Key": "s1"}
+    place, end_ms = {"lat": 31.2285, "lon": 121.4782}, now_ms() + 3_600_000
+    on = {"on": True, "shift_end_ms": end_ms, "place": place}
+    await olga.post("/v1/riders", json={"id": "rita"})
+    first = await olga.post("/v1/riders/rita/shift", json=on, headers=key)
+    monkeypatch.setattr("api.http.riders.now_ms", lambda: end_ms + 1)
+    again = await olga.post("/v1/riders/rita/shift", json=on, headers=key)
+    assert (again.status_code, again.text) == (200, first.text)
+    assert (await olga.post("/v1/riders/rita/shift", json=on)).status_code == 422
+
+
 async def test_what_failed_leaves_its_key_free(olga: Client, store: Store) -> None:
     key = {"Idempotency-Key": "r1"}
     on = {
