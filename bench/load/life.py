@@ -25,7 +25,7 @@ class Worker:
     epoch: int
 
     async def batch(self, number: int) -> None:
-        """`BATCH` orders from the first request to their completion, 10 transactions each."""
+        """`BATCH` orders from the first request to completion: 9 transactions each, and a plan."""
         orders = [await self._create(f"{self.name}-{number}-{n}") for n in range(BATCH)]
         at_ms = now_ms()
         offers = [(o.id, self._offer(o, at_ms)) for o in orders]

@@ -24,16 +24,17 @@ class Batches(Protocol):
     async def batch(self, number: int) -> None: ...
 
 
-async def rate(workers: Sequence[Batches], first: int, batches: int) -> float:
-    """Orders a second, of all workers together."""
+async def rate(workers: Sequence[Batches], first: int, batches: int) -> tuple[float, float]:
+    """Orders a second of all workers together, and ms of this process's CPU an order."""
 
     async def work(worker: Batches) -> None:
         for number in range(first, first + batches):
             await worker.batch(number)
 
-    began = time.perf_counter()
+    began, cpu = time.perf_counter(), time.process_time()
     await asyncio.gather(*(work(w) for w in workers))
-    return len(workers) * batches * BATCH / (time.perf_counter() - began)
+    orders = len(workers) * batches * BATCH
+    return orders / (time.perf_counter() - began), 1000 * (time.process_time() - cpu) / orders
 
 
 async def measure(url: str, workers: int, batches: int, runs: int) -> dict[str, object]:
@@ -50,21 +51,23 @@ async def measure(url: str, workers: int, batches: int, runs: int) -> dict[str, 
     theirs = [Rival(pool, f"w{n}") for n in range(workers)]
     await rate(ours, 0, 1)
     await rate(theirs, 0, 1)
-    rates: list[tuple[float, float]] = []
+    mine, rival = [], []
     for run in range(runs):
         first = 1 + run * batches
-        rates.append((await rate(ours, first, batches), await rate(theirs, first, batches)))
+        mine.append(await rate(ours, first, batches))
+        rival.append(await rate(theirs, first, batches))
     await store.close()
     await pool.close()
-    mine, rival = (statistics.median(r[k] for r in rates) for k in (0, 1))
     return {
         "workers": workers,
         "orders": runs * batches * workers * BATCH,
-        "orders_per_s": [round(r[0], 1) for r in rates],
-        "rival_per_s": [round(r[1], 1) for r in rates],
-        "median": round(mine, 1),
-        "rival_median": round(rival, 1),
-        "ratio": round(statistics.median(a / b for a, b in rates), 3),
+        "orders_per_s": [round(r, 1) for r, _ in mine],
+        "rival_per_s": [round(r, 1) for r, _ in rival],
+        "cpu_ms_an_order": round(statistics.median(cpu for _, cpu in mine), 2),
+        "rival_cpu_ms_an_order": round(statistics.median(cpu for _, cpu in rival), 2),
+        "median": round(statistics.median(r for r, _ in mine), 1),
+        "rival_median": round(statistics.median(r for r, _ in rival), 1),
+        "ratio": round(statistics.median(a[0] / b[0] for a, b in zip(mine, rival, strict=True)), 3),
     }
 
 
