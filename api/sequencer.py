@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 from api.cancelling import end_if_cancelled
 from api.clock import monotonic_s, now_ms
 from api.feed import pause, stream_key, to_fields
+from api.keep import Keep
 from api.store import UNAVAILABLE, Positioned, Sequencing, Store
 
 BATCH_MAX = 500
@@ -27,18 +28,19 @@ STREAM_ENTRIES_MAX = 100_000
 # A stream that lost its end gets this many events back; followers read older ones in the store.
 REPUBLISH_MAX = 10_000
 REDIS_LIMIT_S = 2.0
-FORGET_EVERY_S = 60.0
-FORGET_AFTER_MS = 48 * 3_600_000
-FORGET_MAX = 5_000
+HOUSEKEEPING_S = 600.0
 
 _log = logging.getLogger("hexrun.sequencer")
 
 
-async def run_sequencer(store: Store, redis_url: str, stop: asyncio.Event) -> None:
+async def run_sequencer(
+    store: Store, redis_url: str, stop: asyncio.Event, keep: Keep | None = None
+) -> None:
     """Sequence until `stop` is set, or stand by for the one who does.
 
     Outlives every loss of PostgreSQL and Redis: positions go on without Redis, whose streams are
-    mended when it is back; without PostgreSQL it waits.
+    mended when it is back; without PostgreSQL it waits. The one that works also keeps house:
+    partitions are made ahead, and what is older than `keep` goes.
     """
     redis = Redis.from_url(redis_url, socket_timeout=REDIS_LIMIT_S)
     try:
@@ -46,7 +48,7 @@ async def run_sequencer(store: Store, redis_url: str, stop: asyncio.Event) -> No
             try:
                 session = await store.open_sequencing()
                 try:
-                    await _sequence(session, Publisher(store, redis), stop)
+                    await _sequence(session, store, redis, keep or Keep(), stop)
                 finally:
                     await session.close()
             except UNAVAILABLE as error:
@@ -57,23 +59,39 @@ async def run_sequencer(store: Store, redis_url: str, stop: asyncio.Event) -> No
         await redis.aclose()
 
 
-async def _sequence(session: Sequencing, publisher: Publisher, stop: asyncio.Event) -> None:
+async def _sequence(
+    session: Sequencing, store: Store, redis: Redis, keep: Keep, stop: asyncio.Event
+) -> None:
     while not await session.lock():
         await pause(stop, STANDBY_S)
         if stop.is_set():
             return
     _log.info("this process gives the positions")
+    publisher = Publisher(store, redis)
     await publisher.start(await session.heads())
-    forget_at_s = monotonic_s()
-    while not stop.is_set():
-        placed = await session.take(BATCH_MAX)
-        await publisher.publish(placed)
-        end_if_cancelled()
-        if monotonic_s() >= forget_at_s:
-            await session.forget(now_ms() - FORGET_AFTER_MS, FORGET_MAX)
-            forget_at_s = monotonic_s() + FORGET_EVERY_S
-        if len(placed) < BATCH_MAX:
-            await session.wait(POLL_S)
+    keeping = asyncio.create_task(_keep_house(store, keep), name="keep house")
+    try:
+        while not stop.is_set():
+            placed = await session.take(BATCH_MAX)
+            await publisher.publish(placed)
+            end_if_cancelled()
+            if len(placed) < BATCH_MAX:
+                await session.wait(POLL_S)
+    finally:
+        keeping.cancel()
+        await asyncio.wait({keeping})
+
+
+async def _keep_house(store: Store, keep: Keep) -> None:
+    while True:
+        try:
+            await store.housekeeping.run(now_ms(), keep)
+        except UNAVAILABLE as error:
+            end_if_cancelled()
+            _log.warning("cannot keep house: %s", error)
+        except Exception:  # positions must go on whatever this meets
+            _log.exception("cannot keep house")
+        await asyncio.sleep(HOUSEKEEPING_S)
 
 
 class Publisher:

@@ -1,4 +1,4 @@
-"""What a process is told by its environment; may import geo and the standard library.
+"""What a process is told by its environment; may import geo, `api.keep` and the standard library.
 
 | variable | meaning | default |
 |---|---|---|
@@ -17,6 +17,7 @@
 | `HEXRUN_METRICS` | who may read `/metrics`: `private` addresses, `all` or `none` | `private` |
 | `HEXRUN_DATA_KEYS_FILE` | the keys of personal data; made with a first one where it is missing | `data-keys` in the data folder |
 | `HEXRUN_KEEP_PERSONAL_DAYS` | how long personal data outlive their order | `30` |
+| `HEXRUN_KEEP_...` | how long the rest is kept, see `api.keep` | |
 | `HEXRUN_MASKED_NUMBERS` | the block of masked numbers, `+<first>-+<last>` | `+99900000000-+99900009999` |
 | `HEXRUN_TRUSTED_PROXIES` | networks such as `10.0.0.0/8`, with `,` between, whose `X-Forwarded-For` is believed | none |
 | `HEXRUN_RATE_SUBJECT` | requests and sockets of one token's holder | `12000/minute` |
@@ -43,6 +44,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from api.capacity import Limits, read_limits
+from api.keep import Keep
 from geo.datum import check_lat_lon
 from geo.errors import InvalidValue, StartupError
 
@@ -122,6 +124,7 @@ class Settings:
     host: str = "127.0.0.1"
     http_port: int = HTTP_PORT
     stream_port: int = STREAM_PORT
+    keep: Keep = field(default_factory=Keep)
     lead_s: float = 0.0
     limits: Limits = field(default_factory=Limits)
     metrics_for: str = METRICS_FOR[0]
@@ -179,6 +182,7 @@ class Settings:
             keep_personal_days=_days(environ, "HEXRUN_KEEP_PERSONAL_DAYS", KEEP_PERSONAL_DAYS),
             masked_numbers=environ.get("HEXRUN_MASKED_NUMBERS") or MASKED_NUMBERS,
             webhooks=WebhookSettings.from_environment(environ),
+            keep=Keep.from_environment(environ),
         )
 
 

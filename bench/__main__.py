@@ -7,6 +7,8 @@ import typer
 app = typer.Typer(no_args_is_help=True, help=__doc__)
 speed = typer.Typer(no_args_is_help=True, help="How fast the parts are, beside a rival.")
 app.add_typer(speed, name="speed")
+load = typer.Typer(no_args_is_help=True, help="How much the store takes, beside a rival.")
+app.add_typer(load, name="load")
 
 
 @speed.command("round")
@@ -15,6 +17,27 @@ def speed_round(runs: int = 20, as_json: bool = typer.Option(False, "--json")) -
     from bench.speed.round import run
 
     run(runs, as_json)
+
+
+@load.command("orders")
+def load_orders(
+    workers: int = 16,
+    batches: int = 6,
+    runs: int = 3,
+    as_json: bool = typer.Option(False, "--json"),
+) -> None:
+    """Orders through their whole life against bare asyncpg that writes the same rows."""
+    from bench.load.orders import run
+
+    run(workers, batches, runs, as_json)
+
+
+@app.command()
+def disk(orders: int = 3_000, as_json: bool = typer.Option(False, "--json")) -> None:
+    """How much room a city of 100,000 orders and 4,000 riders takes a day."""
+    from bench.load.disk import run
+
+    run(orders, as_json)
 
 
 app()

@@ -11,8 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from api.gateway.server import STREAM_PATH
+from api.keep import Keep
 from api.settings import HTTP_PORT, STREAM_PORT, read_city, read_port, remember_city
 from api.supervisor import DataFolder, Service, Supervisor, server_services
+from api.supervisor.sweep import keep_files
 from geo.errors import StartupError
 
 MIGRATED = "migrate"
@@ -77,6 +79,7 @@ def up(data: Path) -> None:
 
     async def run() -> None:
         read_city(os.environ)  # refused before anything is made
+        keep = Keep.from_environment(os.environ)
         http, stream = set_ports()
         with DataFolder(data) as folder:
             city = remember_city(os.environ, folder.path).name
@@ -92,6 +95,8 @@ def up(data: Path) -> None:
                 f'  echo "{address}/#token={token}&stream={socket_address}&city={city}"',
                 flush=True,
             )
+            sweeping = asyncio.create_task(keep_files(folder, keep.files_days))
             await supervisor.wait_stopped()
+            sweeping.cancel()
 
     asyncio.run(run())

@@ -150,7 +150,7 @@ async def sequencer(settings: Settings, stop: asyncio.Event, ready: asyncio.Even
     tidying = asyncio.create_task(keep_tidy(store, stop), name="tidy personal data")
     try:
         ready.set()
-        await run_sequencer(store, settings.redis_url, stop)
+        await run_sequencer(store, settings.redis_url, stop, settings.keep)
     finally:
         tidying.cancel()
         await asyncio.gather(tidying, return_exceptions=True)

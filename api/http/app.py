@@ -18,6 +18,7 @@ from api.http import (
     health,
     keys,
     orders,
+    payments,
     personal,
     riders,
     tokens,
@@ -50,8 +51,8 @@ def make_app(
     app.add_middleware(Valve, capacity=app.state.capacity)
     app.add_middleware(Meter)
     errors.install(app)
-    routes = (orders, hall, riders, events, webhooks, city, personal, keys, tokens, audit, health)
-    for part in routes:
+    about_jobs = (orders, hall, riders, payments, events, webhooks, city, personal)
+    for part in (*about_jobs, keys, tokens, audit, health):
         app.include_router(part.router)
     app.include_router(metrics)
     console.install(app, console_folder)

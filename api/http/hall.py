@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel
 
 from api.auth import Role
@@ -13,8 +13,9 @@ from api.http.access import AnswerSystem, Caller, WithParts, only
 from api.http.answers import OrderAnswer, PlaceAnswer, view_order, view_place
 from api.http.errors import RESPONSES, refusal_response
 from api.http.forms import Lat, Lon
-from api.http.orders import KEY, OrderId
+from api.http.orders import OrderId
 from api.http.personal import personal_for
+from api.http.retries import OptionalKey, mark
 from dispatch.commands import Claim
 from dispatch.hall import suits
 from dispatch.model import Order, RiderState
@@ -93,7 +94,8 @@ async def claim(
     order_id: OrderId,
     caller: Caller,
     parts: WithParts,
-    idempotency_key: Annotated[str | None, Header(alias="Idempotency-Key", pattern=KEY)] = None,
+    response: Response,
+    idempotency_key: OptionalKey = None,
     coordinate_system: AnswerSystem = System.GCJ02,
 ) -> OrderAnswer | Response:
     """Grab it. One rider gets 200, every other 409 `already_taken`.
@@ -109,6 +111,7 @@ async def claim(
     )
     if outcome.refusal is not None:
         return refusal_response(outcome.refusal)
+    mark(response, outcome.replayed)
     order = outcome.order
     return view_order(order, coordinate_system, await personal_for(caller, order, parts))
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import secrets
 from dataclasses import replace
 from typing import Annotated
@@ -30,6 +28,7 @@ from api.http.errors import RESPONSES, refusal_response
 from api.http.forms import ID, CancelForm, NewOrderForm, QuoteForm
 from api.http.personal import personal_for, read_personal
 from api.http.prices import PRICE_TTL_S, open_price, read_form, sign_price
+from api.http.retries import ABOUT, KEY, OptionalKey, mark, needed_key_of
 from api.personal import without_numbers
 from api.store import Created, IdempotencyKey
 from dispatch.commands import Cancel
@@ -40,7 +39,6 @@ from geo.errors import InvalidValue, NotFound
 router = APIRouter(prefix="/v1", tags=["orders"], responses=RESPONSES)
 
 OrderId = Annotated[str, Path(pattern=ID)]
-KEY = r"^[\x21-\x7e]{1,255}$"
 # An order for later is brought before the dispatcher so long before its first stop may be served.
 SCHEDULE_AHEAD_MS = 60 * 60_000
 _BUYERS = (Role.CUSTOMER, Role.MERCHANT, Role.INTEGRATOR, Role.OPERATOR)
@@ -71,7 +69,7 @@ async def place(
         Header(
             alias="Idempotency-Key",
             pattern=KEY,
-            description="chosen by the client: the same again gives the first answer again",
+            description=ABOUT,
         ),
     ],
     coordinate_system: AnswerSystem = System.GCJ02,
@@ -81,11 +79,7 @@ async def place(
     One for later, by its first stop's `earliest_ms`, is `scheduled` until an hour before.
     """
     only(caller, *_BUYERS)
-    key = IdempotencyKey(
-        client_id=client_of(caller),
-        key=idempotency_key,
-        body_hash=_digest(form, parts.settings.secret),
-    )
+    key = needed_key_of(caller, idempotency_key, "orders", form, parts)
     # Before any check that depends on the time: a retry must not fail where the first did not.
     async with capacity.orders.share():
         created = await parts.store.replay(key)
@@ -93,15 +87,9 @@ async def place(
             await capacity.check_crowd(parts.store, caller.city, caller.tenant)
             created = await _create(form, caller, parts, key)
     about(created.order.id)
-    if created.replayed:
-        response.headers["Idempotent-Replay"] = "true"
+    mark(response, created.replayed)
     order = created.order
     return view_order(order, coordinate_system, await personal_for(caller, order, parts))
-
-
-def _digest(form: NewOrderForm, secret: str) -> str:
-    """Keyed: who reads the database cannot try phone numbers until one fits."""
-    return hmac.new(secret.encode(), form.model_dump_json().encode(), hashlib.sha256).hexdigest()
 
 
 async def _create(
@@ -152,7 +140,8 @@ async def cancel(
     form: CancelForm,
     caller: Caller,
     parts: WithParts,
-    idempotency_key: Annotated[str | None, Header(alias="Idempotency-Key", pattern=KEY)] = None,
+    response: Response,
+    idempotency_key: OptionalKey = None,
     coordinate_system: AnswerSystem = System.GCJ02,
 ) -> OrderAnswer | Response:
     """Cancel it as the caller's party. 409 with the reason when that is not possible any more.
@@ -169,7 +158,9 @@ async def cancel(
         Cancel(at_ms=now_ms(), by=party, reason=without_numbers(form.reason)),
         action_id=idempotency_key and f"{client_of(caller)}/{idempotency_key}",
     )
+    answer = response if outcome.refusal is None else refusal_response(outcome.refusal)
+    mark(answer, outcome.replayed)
     if outcome.refusal is not None:
-        return refusal_response(outcome.refusal)
+        return answer
     order = outcome.order
     return view_order(order, coordinate_system, await personal_for(caller, order, parts))

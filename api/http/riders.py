@@ -14,6 +14,7 @@ from api.http.audit import about
 from api.http.errors import RESPONSES, refusal_response
 from api.http.forms import ID, RiderForm, ShiftForm
 from api.http.places import read_place
+from api.http.retries import OptionalKey, key_of, mark
 from api.personal import RiderPersonal
 from api.settings import CityArea
 from api.store import Store
@@ -35,6 +36,8 @@ async def register(
     form: RiderForm,
     caller: Caller,
     parts: WithParts,
+    response: Response,
+    idempotency_key: OptionalKey = None,
     coordinate_system: AnswerSystem = System.GCJ02,
 ) -> RiderAnswer:
     """Add a rider, off shift, or change what he is; the same again changes nothing.
@@ -64,16 +67,18 @@ async def register(
         capacity=form.capacity,
         skills=skills,
     )
-    rider = await parts.store.register_rider(rider)
+    key = key_of(caller, idempotency_key, "riders", form, parts)
+    registered, replayed = await parts.store.register_once(rider, key, now_ms())
+    mark(response, replayed)
     personal = parts.store.personal
     own = await personal.of_rider(rider.id) or RiderPersonal()
     given = RiderPersonal(
         name=own.name if form.name is None else form.name,
         phone=own.phone if form.phone is None else form.phone,
     )
-    if given != own:
+    if given != own and not replayed:
         await personal.put_rider(rider.id, rider.tenant, rider.city, given, now_ms())
-    return view_rider(rider, coordinate_system, given)
+    return view_rider(registered, coordinate_system, own if replayed else given)
 
 
 @router.get("/{rider_id}")
@@ -94,14 +99,22 @@ async def shift(
     form: ShiftForm,
     caller: Caller,
     parts: WithParts,
+    response: Response,
+    idempotency_key: OptionalKey = None,
     coordinate_system: AnswerSystem = System.GCJ02,
 ) -> RiderAnswer | Response:
     """Start or end his shift. 409 with the reason when that is not possible now."""
     await _reached(parts.store, caller, rider_id)
-    command = _command(form, area_of(parts, caller), now_ms())
-    outcome = await parts.store.run_rider(rider_id, command)
+    key = key_of(caller, idempotency_key, f"riders/{rider_id}/shift", form, parts)
+    # Before any check that depends on the time: a retry must not fail where the first did not.
+    outcome = None if key is None else await parts.store.replay_rider(key)
+    if outcome is None:
+        command = _command(form, area_of(parts, caller), now_ms())
+        outcome = await parts.store.run_rider(rider_id, command, idempotency=key)
+    answer = response if outcome.refusal is None else refusal_response(outcome.refusal)
+    mark(answer, outcome.replayed)
     if outcome.refusal is not None:
-        return refusal_response(outcome.refusal)
+        return answer
     own = await parts.store.personal.of_rider(rider_id)
     return view_rider(outcome.rider, coordinate_system, own)
 

@@ -114,7 +114,7 @@ class Hall:
             if isinstance(refused, Refusal):
                 return Outcome(order=order, refusal=refused)
         outcome = await order_store.run(
-            self._engine, order_id, command, action_id, claim=self._decide
+            self._engine, order_id, command, action_id, rule=self._decide
         )
         if outcome.events and not outcome.replayed:
             self._written()

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+import asyncpg
 import msgspec
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from api.codec import (
@@ -18,10 +18,11 @@ from api.codec import (
     order_from_json,
 )
 from api.personal import Sealed
+from api.store.answers import claim, first
 from api.store.leases import hold
 from api.store.personal import put
-from api.store.rows import change_by, event_from_row, insert_order, update_orders
-from api.store.schema import actions, events, idempotency, orders, riders
+from api.store.rows import change_by, day_of, event_from_row, insert_order, update_orders
+from api.store.schema import actions, events, orders, riders
 from api.store.values import Created, IdempotencyKey, Outcome
 from dispatch.commands import Accept, Claim, Command, Confirm
 from dispatch.events import Event
@@ -50,15 +51,17 @@ async def create(
     change = change_by(order, decided)
     try:
         async with engine.begin() as connection:
-            if key is not None and not await _claim(connection, key, change.after, at_ms):
-                first = await _first_answer(connection, key)
-                assert first is not None, "a key that is taken has an answer"
-                return first
+            if key is not None and not await claim(
+                connection, key, at_ms, change.after, CREATED_STATUS
+            ):
+                known = await _replayed(connection, key)
+                assert known is not None, "a key that is taken has an answer"
+                return known
             await insert_order(connection, change)
             if personal is not None:
                 await put(connection, personal)
-    except IntegrityError as error:
-        if "orders_pkey" not in str(error.orig):
+    except asyncpg.UniqueViolationError as error:
+        if error.constraint_name != "orders_pkey":
             raise
         raise Conflict(f"order {order.id} exists already") from None
     return Created(order=change.after, replayed=False)
@@ -67,39 +70,12 @@ async def create(
 async def replay(engine: AsyncEngine, key: IdempotencyKey) -> Created | None:
     """See `Store.replay`."""
     async with engine.connect() as connection:
-        return await _first_answer(connection, key)
+        return await _replayed(connection, key)
 
 
-async def _claim(
-    connection: AsyncConnection, key: IdempotencyKey, answer: Order, at_ms: int
-) -> bool:
-    """Take the key, with the answer; False when it is taken. Waits for one who is about to."""
-    row = insert(idempotency).values(
-        client_id=key.client_id,
-        key=key.key,
-        body_hash=key.body_hash,
-        status=CREATED_STATUS,
-        answer=answer,
-        created_at_ms=at_ms,
-    )
-    claimed = await connection.execute(
-        row.on_conflict_do_nothing().returning(idempotency.c.client_id)
-    )
-    return claimed.first() is not None
-
-
-async def _first_answer(connection: AsyncConnection, key: IdempotencyKey) -> Created | None:
-    found = await connection.execute(
-        select(idempotency.c.body_hash, idempotency.c.answer).where(
-            idempotency.c.client_id == key.client_id, idempotency.c.key == key.key
-        )
-    )
-    row = found.one_or_none()
-    if row is None:
-        return None
-    if row.body_hash != key.body_hash:
-        raise Conflict(f"Idempotency-Key {key.key!r} was used with another body")
-    return Created(order=order_from_json(row.answer), replayed=True)
+async def _replayed(connection: AsyncConnection, key: IdempotencyKey) -> Created | None:
+    found = await first(connection, key)
+    return None if found is None else Created(order=order_from_json(found.answer), replayed=True)
 
 
 async def run(
@@ -107,22 +83,22 @@ async def run(
     order_id: str,
     command: Command,
     action_id: str | None,
-    claim: ClaimRule | None = None,
+    rule: ClaimRule | None = None,
     epoch: tuple[str, int] | None = None,
 ) -> Outcome:
-    """See `Store.run`. A claim is decided by `claim`, and remembered only when it wins."""
+    """See `Store.run`. A claim is decided by `rule`, and remembered only when it wins."""
     async with engine.begin() as connection:
         if epoch is not None:
             await hold(connection, *epoch)
         order = await _lock(connection, order_id)
         if action_id is not None:
-            first = await _first_outcome(connection, order_id, command, action_id)
-            if first is not None:
-                return first
+            known = await _first_outcome(connection, order, command, action_id)
+            if known is not None:
+                return known
         decided: Events | Refusal
         if isinstance(command, Claim):
-            assert claim is not None, "a claim goes through the hall"
-            decided = await claim(connection, order, command)
+            assert rule is not None, "a claim goes through the hall"
+            decided = await rule(connection, order, command)
         else:
             decided = await _off_shift(connection, command) or apply(order, command)
         if isinstance(decided, Refusal):
@@ -131,7 +107,8 @@ async def run(
             change = change_by(order, decided)
             await update_orders(connection, [change])
             outcome = Outcome(order=change.after, events=decided)
-        if action_id is not None and not (claim and outcome.refusal):
+        lost = rule is not None and outcome.refusal is not None
+        if action_id is not None and not lost:
             await _remember(connection, command, action_id, outcome)
     return outcome
 
@@ -166,11 +143,11 @@ def _actor(command: Command) -> str:
 
 
 async def _first_outcome(
-    connection: AsyncConnection, order_id: str, command: Command, action_id: str
+    connection: AsyncConnection, order: Order, command: Command, action_id: str
 ) -> Outcome | None:
     found = await connection.execute(
         select(actions).where(
-            actions.c.order_id == order_id,
+            actions.c.order_id == order.id,
             actions.c.actor == _actor(command),
             actions.c.action_id == action_id,
         )
@@ -179,10 +156,11 @@ async def _first_outcome(
     if row is None:
         return None
     if row.digest != digest_of_command(command):
-        raise Conflict(f"action {action_id!r} was used for another command on order {order_id}")
-    history = await events_of_order(connection, order_id, row.version)
+        raise Conflict(f"action {action_id!r} was used for another command on order {order.id}")
+    history = await events_of_order(connection, order, row.version)
+    whole = len(history) == row.version  # else the day of an order this old has been dropped
     return Outcome(
-        order=order_after(history),
+        order=order_after(history) if whole else order,
         events=tuple(history[len(history) - row.events :]),
         refusal=None if row.refusal is None else msgspec.json.decode(row.refusal, type=Refusal),
         replayed=True,
@@ -206,13 +184,14 @@ async def _remember(
     )
 
 
-async def events_of_order(connection: AsyncConnection, order_id: str, last_seq: int) -> list[Event]:
+async def events_of_order(connection: AsyncConnection, order: Order, last_seq: int) -> list[Event]:
     """The order's first `last_seq` events, in order."""
     found = await connection.execute(
         select(events)
         .where(
             events.c.subject_kind == "order",
-            events.c.subject_id == order_id,
+            events.c.subject_id == order.id,
+            events.c.day == day_of(order.created_at_ms),
             events.c.seq <= last_seq,
         )
         .order_by(events.c.seq)
@@ -223,5 +202,5 @@ async def events_of_order(connection: AsyncConnection, order_id: str, last_seq: 
 
 def order_after(history: list[Event]) -> Order:
     """The order that its whole history, from `Placed` on, adds up to."""
-    first = history[0].fact
-    return fold(first.order, history)  # type: ignore[union-attr]
+    placed = history[0].fact
+    return fold(placed.order, history)  # type: ignore[union-attr]

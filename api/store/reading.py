@@ -6,8 +6,9 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from api.codec import order_from_json, rider_from_json
-from api.store.rows import event_from_row
-from api.store.schema import LIVE_ORDER, events, feed, heads, installation, orders, riders
+from api.store.rows import event_from_row, events_by_id
+from api.store.schema import LIVE_ORDER, feed, heads, installation, orders, riders
+from api.store.statement import driver_of
 from api.store.values import CityState, Positioned
 from dispatch.model import Order, Rider, RiderState
 
@@ -85,27 +86,26 @@ async def events_after(
     engine: AsyncEngine, position: int, city: str | None, limit: int, tenant: str | None
 ) -> list[Positioned]:
     """See `Store.events_after`."""
-    query = (
-        select(feed.c.position, feed.c.prev_position, events)
-        .join(events, events.c.id == feed.c.event_id)
-        .where(feed.c.position > position)
-        .order_by(feed.c.position)
-        .limit(limit)
-    )
+    query = select(feed).where(feed.c.position > position).order_by(feed.c.position).limit(limit)
     if city is not None:
         query = query.where(feed.c.city == city)
     if tenant is not None:
         query = query.where(feed.c.tenant == tenant)
     async with engine.connect() as connection:
-        rows = (await connection.execute(query)).mappings().all()
+        entries = (await connection.execute(query)).all()
+        # Not by a join: it would look into every partition for each event.
+        known = await events_by_id(
+            await driver_of(connection), [f.day for f in entries], [f.event_id for f in entries]
+        )
     return [
         Positioned(
-            position=row["position"],
-            prev_position=row["prev_position"],
-            city=row["city"],
-            event=event_from_row(row),
+            position=entry.position,
+            prev_position=entry.prev_position,
+            city=entry.city,
+            event=event_from_row(known[entry.event_id]),
         )
-        for row in rows
+        for entry in entries
+        if entry.event_id in known
     ]
 
 

@@ -2,7 +2,9 @@
 
 State rows (`orders`, `riders`) hold the whole value as JSON beside the columns that are searched
 by. The migrations make these tables; a test compares the two. `outbox` and `feed` point to `events`
-without a foreign key: an event is never deleted, and the check would lock every event once more.
+without a foreign key: an event is never deleted alone, and the check would lock every event once
+more. What the database refuses beyond constraints (moves, histories, money) stands in triggers, in
+the migrations. The partitions of `events`, `feed` and `receipts` lie in the schema `parts`.
 """
 
 from __future__ import annotations
@@ -18,10 +20,10 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    PrimaryKeyConstraint,
     SmallInteger,
     Table,
     Text,
-    UniqueConstraint,
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
@@ -114,6 +116,13 @@ riders = Table(
     Column("state", Text, nullable=False),
     Column("version", Integer, nullable=False),
     Column("body", JSONB, nullable=False, comment="the whole Rider"),
+    Column(
+        "day",
+        Integer,
+        nullable=False,
+        server_default=text("0"),
+        comment="of his last event, since 1970",
+    ),
     CheckConstraint(among("state", tuple(RiderState)), name="riders_state"),
     Index(
         "riders_on_shift_by_city", "city", postgresql_where=text(f"state = '{RiderState.ON.value}'")
@@ -123,10 +132,16 @@ riders = Table(
 events = Table(
     "events",
     metadata,
-    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("id", BigInteger, Identity(always=True), nullable=False),
     Column("subject_kind", Text, nullable=False),
     Column("subject_id", Text, nullable=False),
     Column("seq", Integer, nullable=False),
+    Column(
+        "day",
+        Integer,
+        nullable=False,
+        comment="since 1970: of the order's creation, or of the rider's event",
+    ),
     Column("tenant", Text, nullable=False),
     Column("city", Text, nullable=False),
     Column("at_ms", BigInteger, nullable=False),
@@ -134,13 +149,16 @@ events = Table(
     Column("body", JSONB, nullable=False, comment="the fact"),
     CheckConstraint("subject_kind IN ('order', 'rider')", name="events_subject_kind"),
     CheckConstraint("seq >= 1", name="events_seq"),
-    UniqueConstraint("subject_kind", "subject_id", "seq", name="events_once"),
+    PrimaryKeyConstraint("subject_kind", "subject_id", "seq", "day", name="events_once"),
+    Index("events_by_id", "id"),
+    postgresql_partition_by="RANGE (day)",
 )
 
 outbox = Table(
     "outbox",
     metadata,
     Column("event_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("day", Integer, nullable=False, comment="of the event"),
 )
 
 feed = Table(
@@ -151,10 +169,11 @@ feed = Table(
     Column("city", Text, nullable=False),
     Column("tenant", Text, nullable=False),
     Column("event_id", BigInteger, nullable=False),
+    Column("day", Integer, nullable=False, comment="of the event"),
     CheckConstraint("prev_position < position", name="feed_prev"),
-    UniqueConstraint("event_id", name="feed_once"),
     Index("feed_by_city", "city", "position"),
     Index("feed_by_tenant", "tenant", "city", "position"),
+    postgresql_partition_by="RANGE (position)",
 )
 
 heads = Table(
@@ -171,9 +190,9 @@ idempotency = Table(
     Column("key", Text, primary_key=True),
     Column("body_hash", Text, nullable=False),
     Column("status", SmallInteger, nullable=False),
-    Column("answer", JSONB, nullable=False, comment="the Order as it was answered"),
+    Column("answer", JSONB, comment="null while the change is being made"),
     Column("created_at_ms", BigInteger, nullable=False),
-    Index("idempotency_by_age", "created_at_ms"),
+    Index("idempotency_by_age", "created_at_ms", postgresql_using="brin"),
 )
 
 actions = Table(
@@ -187,7 +206,7 @@ actions = Table(
     Column("events", Integer, nullable=False, comment="how many the command made"),
     Column("refusal", JSONB(none_as_null=True)),
     Column("created_at_ms", BigInteger, nullable=False),
-    Index("actions_by_age", "created_at_ms"),
+    Index("actions_by_age", "created_at_ms", postgresql_using="brin"),
 )
 
 leases = Table(
@@ -211,8 +230,55 @@ receipts = Table(
     metadata,
     Column("order_id", Text, ForeignKey("orders.id"), primary_key=True),
     Column("number", Integer, primary_key=True),
-    Column("round_at_ms", BigInteger, nullable=False),
+    Column("round_at_ms", BigInteger, primary_key=True, autoincrement=False),
     Column("body", JSONB, nullable=False),
+    postgresql_partition_by="RANGE (round_at_ms)",
+)
+
+transfers = Table(
+    "transfers",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("order_id", Text),
+    Column("kind", Text, nullable=False),
+    Column("debit", Text, nullable=False),
+    Column("credit", Text, nullable=False),
+    Column("fen", BigInteger, nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    CheckConstraint("fen > 0", name="transfers_fen"),
+    CheckConstraint(
+        "CASE kind"
+        " WHEN 'hold' THEN debit LIKE 'customer/%' AND credit LIKE 'escrow/%'"
+        " WHEN 'capture' THEN debit LIKE 'escrow/%' AND credit LIKE 'sales/%'"
+        " WHEN 'release' THEN debit LIKE 'escrow/%' AND credit LIKE 'customer/%'"
+        " WHEN 'payment' THEN debit LIKE 'gateway/%' AND credit LIKE 'customer/%'"
+        " ELSE false END",
+        name="transfers_accounts",
+    ),
+    CheckConstraint("order_id IS NOT NULL OR kind = 'payment'", name="transfers_order"),
+    Index("transfers_one_hold", "order_id", unique=True, postgresql_where=text("kind = 'hold'")),
+    Index(
+        "transfers_one_end",
+        "order_id",
+        unique=True,
+        postgresql_where=text("kind IN ('capture', 'release')"),
+    ),
+    Index("transfers_paid", "order_id", postgresql_where=text("kind = 'payment'")),
+    Index("transfers_by_debit", "debit"),
+    Index("transfers_by_credit", "credit"),
+)
+
+payment_notices = Table(
+    "payment_notices",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("provider", Text, primary_key=True),
+    Column("notice_id", Text, primary_key=True),
+    Column("customer_id", Text, nullable=False),
+    Column("fen", BigInteger, nullable=False),
+    Column("order_id", Text),
+    Column("transfer_id", BigInteger, nullable=False, comment="of the payment it made"),
+    Column("at_ms", BigInteger, nullable=False),
 )
 
 personal = Table(

@@ -7,15 +7,13 @@ notifications and transactions must be on one and the same session.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Iterator
 
 import asyncpg
 from sqlalchemy.engine import URL
 
-from api.store.rows import event_from_row
+from api.store.away import telling_unavailable
+from api.store.rows import event_from_row, events_by_id
 from api.store.values import Positioned
-from geo.errors import Unavailable
 
 CHANNEL = "hexrun_outbox"
 WAKE_UP = f"NOTIFY {CHANNEL}"
@@ -29,24 +27,6 @@ SESSION = {
     "tcp_keepalives_count": "3",
     "idle_in_transaction_session_timeout": "10s",
 }
-
-
-def means_unavailable(sqlstate: str | None) -> bool:
-    """No connection (08), too many (53300), the server stops or starts (57P01 to
-    57P03), or a transaction was paused for too long (25P03)."""
-    return (sqlstate or "").startswith(("08", "53300", "57P01", "57P02", "57P03", "25P03"))
-
-
-@contextlib.contextmanager
-def _telling_unavailable() -> Iterator[None]:
-    try:
-        yield
-    except (OSError, asyncpg.InterfaceError) as error:
-        raise Unavailable(f"PostgreSQL: {error}") from error
-    except asyncpg.PostgresError as error:
-        if means_unavailable(error.sqlstate):
-            raise Unavailable(f"PostgreSQL: {error}") from error
-        raise
 
 
 class Sequencing:
@@ -65,7 +45,7 @@ class Sequencing:
     async def open(cls, url: URL) -> Sequencing:
         """Connect."""
         dsn = url.set(drivername="postgresql").render_as_string(hide_password=False)
-        with _telling_unavailable():
+        with telling_unavailable():
             return cls(await asyncpg.connect(dsn, server_settings=SESSION))
 
     async def close(self) -> None:
@@ -81,7 +61,7 @@ class Sequencing:
         Tried again and again by whoever stands by: a waiting statement would hold a snapshot and
         keep the whole database from being vacuumed.
         """
-        with _telling_unavailable():
+        with telling_unavailable():
             got: bool = await self._connection.fetchval(
                 "SELECT pg_try_advisory_lock($1)", SEQUENCER_LOCK
             )
@@ -108,16 +88,18 @@ class Sequencing:
         before the later one is written. Empties the outbox in the same transaction.
         """
         connection = self._connection
-        with _telling_unavailable():
+        with telling_unavailable():
             async with connection.transaction():
                 return await self._take(limit)
 
     async def _take(self, limit: int) -> list[Positioned]:
         connection = self._connection
-        taken = await connection.fetch(_TAKE, limit)
-        if not taken:
+        outbox = await connection.fetch(_TAKE, limit)
+        if not outbox:
             return []
-        taken.sort(key=lambda row: row["id"])
+        days, ids = [r["day"] for r in outbox], [r["event_id"] for r in outbox]
+        known = await events_by_id(connection, days, ids)
+        taken = [known[event_id] for event_id in sorted(known)]
         heads = {r["city"]: r["position"] for r in await connection.fetch(_HEADS)}
         last = max(heads.values(), default=0)
         placed = []
@@ -139,6 +121,7 @@ class Sequencing:
             [p.city for p in placed],
             [row["tenant"] for row in taken],
             [row["id"] for row in taken],
+            [row["day"] for row in taken],
         )
         touched = sorted({p.city for p in placed})
         await connection.execute(_MOVE_HEADS, touched, [heads[city] for city in touched])
@@ -146,45 +129,25 @@ class Sequencing:
 
     async def heads(self) -> dict[str, int]:
         """The last position of every city."""
-        with _telling_unavailable():
+        with telling_unavailable():
             return {r["city"]: r["position"] for r in await self._connection.fetch(_HEADS)}
-
-    async def forget(self, before_ms: int, limit: int) -> int:
-        """Drop at most `limit` old answers each to requests and to actions; how many went."""
-        gone = 0
-        with _telling_unavailable():
-            for statement in _FORGET:
-                tag = await self._connection.execute(statement, before_ms, limit)
-                gone += int(tag.rpartition(" ")[2])
-        return gone
 
 
 _TAKE = """
-DELETE FROM outbox AS o USING events AS e
-WHERE o.event_id = e.id
-  AND o.event_id = ANY (ARRAY(SELECT event_id FROM outbox ORDER BY event_id LIMIT $1))
-RETURNING e.id, e.subject_kind, e.subject_id, e.seq, e.tenant, e.city, e.at_ms, e.kind, e.body
+DELETE FROM outbox
+WHERE event_id = ANY (ARRAY(SELECT event_id FROM outbox ORDER BY event_id LIMIT $1))
+RETURNING event_id, day
 """
 
 _HEADS = "SELECT city, position FROM heads"
 
 _APPEND = """
-INSERT INTO feed (position, prev_position, city, tenant, event_id)
-SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::bigint[])
+INSERT INTO feed (position, prev_position, city, tenant, event_id, day)
+SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::bigint[],
+                     $6::integer[])
 """
 
 _MOVE_HEADS = """
 INSERT INTO heads (city, position) SELECT * FROM unnest($1::text[], $2::bigint[])
 ON CONFLICT (city) DO UPDATE SET position = excluded.position
 """
-
-_FORGET = (
-    """
-    DELETE FROM idempotency WHERE ctid = ANY (ARRAY(
-        SELECT ctid FROM idempotency WHERE created_at_ms < $1 ORDER BY created_at_ms LIMIT $2))
-    """,
-    """
-    DELETE FROM actions WHERE ctid = ANY (ARRAY(
-        SELECT ctid FROM actions WHERE created_at_ms < $1 ORDER BY created_at_ms LIMIT $2))
-    """,
-)

@@ -20,13 +20,17 @@ from api.data_keys import KeyRing
 from api.personal import Sealed
 from api.settings import KEEP_PERSONAL_DAYS, MASKED_NUMBERS
 from api.store import orders, plans, reading, riders
+from api.store.away import means_unavailable
 from api.store.hall import Hall
+from api.store.housekeeping import Housekeeping
 from api.store.keys import KeyStore
 from api.store.leases import Leases
+from api.store.ledger import LedgerStore
 from api.store.migrate import asyncpg_url
 from api.store.numbers import SandboxNumbers
 from api.store.personal import DAY_MS, PersonalStore
-from api.store.sequencing import WAKE_UP, Sequencing, means_unavailable
+from api.store.quick import Quick
+from api.store.sequencing import WAKE_UP, Sequencing
 from api.store.timekeeping import ask_time, keep_time
 from api.store.values import (
     CityState,
@@ -64,10 +68,13 @@ class Store:
     numbers: SandboxNumbers
     """Masked numbers."""
 
-    def __init__(self, engine: AsyncEngine, url: URL, source: str) -> None:
-        self._engine, self._url = engine, url
+    def __init__(self, engine: AsyncEngine, url: URL, source: str, quick: Quick) -> None:
+        self._engine, self._url, self._quick = engine, url, quick
         self.source = source
         """Names this database in the streams that are fed from it."""
+        self.ledger = LedgerStore(engine)
+        self.housekeeping = Housekeeping(engine)
+        """Partitions made ahead, and what is too old dropped."""
         self.keys = KeyStore(engine)
         """API keys, revocations and the audit log."""
         self.webhooks = WebhookStore(engine)
@@ -110,7 +117,8 @@ class Store:
         event.listen(engine.sync_engine, "handle_error", _raise_unavailable)
         try:
             await ask_time(engine)
-            store = cls(engine, address, await reading.source(engine))
+            source = await reading.source(engine)
+            store = cls(engine, address, source, await Quick.open(address))
             store.numbers = SandboxNumbers(engine, masked_numbers)
             keep_ms = keep_personal_days * DAY_MS
             store.personal = PersonalStore(engine, data_keys, store.numbers, keep_ms)
@@ -126,6 +134,7 @@ class Store:
         self._timekeeper.cancel()
         await asyncio.wait({self._waker, self._timekeeper}, timeout=CLOSE_LIMIT_S)
         self._waker.cancel()
+        await self._quick.close()
         await self._engine.dispose()
 
     async def ping(self) -> None:
@@ -155,7 +164,11 @@ class Store:
             Conflict: the key was used with another body, the id exists, or it is not quoted.
             InvalidValue: a text contains U+0000.
         """
-        created = await orders.create(self._engine, order, at_ms, idempotency, open_at_ms, personal)
+        created = await self._quick.create(order, at_ms, idempotency, open_at_ms, personal)
+        if created is None:
+            created = await orders.create(
+                self._engine, order, at_ms, idempotency, open_at_ms, personal
+            )
         if not created.replayed:
             self._written.set()
         return created
@@ -189,7 +202,9 @@ class Store:
             StaleEpoch: `epoch` is not the lease's.
             Conflict: the action id was used for another command.
         """
-        outcome = await orders.run(self._engine, order_id, command, action_id, epoch=epoch)
+        outcome = None if epoch else await self._quick.run(order_id, command, action_id)
+        if outcome is None:
+            outcome = await orders.run(self._engine, order_id, command, action_id, epoch=epoch)
         if outcome.events and not outcome.replayed:
             self._written.set()
         return outcome
@@ -241,18 +256,41 @@ class Store:
         Raises:
             Conflict: he is on shift and something differs, or has another tenant or city.
         """
-        return await riders.register(self._engine, rider)
+        return (await self.register_once(rider, None, 0))[0]
 
-    async def run_rider(self, rider_id: str, command: RiderCommand) -> RiderOutcome:
+    async def register_once(
+        self, rider: Rider, idempotency: IdempotencyKey | None, at_ms: int
+    ) -> tuple[Rider, bool]:
+        """`register_rider`, and whether the key was known: then he is as he was answered first.
+
+        Raises:
+            Conflict: as there, or the key was used with another body.
+        """
+        return await riders.register(self._engine, rider, idempotency, at_ms)
+
+    async def run_rider(
+        self, rider_id: str, command: RiderCommand, *, idempotency: IdempotencyKey | None = None
+    ) -> RiderOutcome:
         """Run a rider's command on his locked row. A refusal is an outcome, not an error.
+
+        A known key gives the first outcome again, with `replayed`.
 
         Raises:
             NotFound: no such rider.
+            Conflict: the key was used with another body.
         """
-        outcome = await riders.run(self._engine, rider_id, command)
+        outcome = await riders.run(self._engine, rider_id, command, idempotency)
         if outcome.events:
             self._written.set()
         return outcome
+
+    async def replay_rider(self, idempotency: IdempotencyKey) -> RiderOutcome | None:
+        """The outcome that the key of a rider's command has already, None when it has none.
+
+        Raises:
+            Conflict: the key was used with another body.
+        """
+        return await riders.replay(self._engine, idempotency)
 
     async def rider(self, rider_id: str) -> Rider | None:
         """The rider as he stands."""

@@ -49,6 +49,7 @@ class RiderOutcome:
     rider: Rider
     events: tuple[RiderEvent, ...] = ()
     refusal: Refusal | None = None
+    replayed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import Select, delete, func, select, text, update
+from sqlalchemy import Select, and_, delete, func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from api.store.rows import event_from_row
@@ -225,7 +225,7 @@ class WebhookSending:
 def _entries(endpoint: Endpoint) -> Select[Any]:
     query = (
         select(feed.c.position, feed.c.prev_position, events)
-        .join(events, events.c.id == feed.c.event_id)
+        .join(events, and_(events.c.id == feed.c.event_id, events.c.day == feed.c.day))
         .where(feed.c.tenant == endpoint.tenant, feed.c.city == endpoint.city)
     )
     return query if endpoint.kinds is None else query.where(events.c.kind.in_(endpoint.kinds))

@@ -293,7 +293,7 @@ class WebhookStore:
                     behind.c.next_at_ms,
                     func.coalesce(dead.c.last_error, behind.c.last_error).label("last_error"),
                 )
-                .join(events, events.c.id == feed.c.event_id)
+                .join(events, and_(events.c.id == feed.c.event_id, events.c.day == feed.c.day))
                 .outerjoin(
                     behind,
                     and_(

@@ -43,7 +43,7 @@ POSTGRES_PORT = 5432  # in the socket's name only
 POSTGRES_MAJOR = "18"
 POSTGRES_SETTINGS = {
     "listen_addresses": "",
-    "max_connections": "100",
+    "max_connections": "200",
     "shared_buffers": "128MB",
     "synchronous_commit": "on",
     "max_worker_processes": "4",

@@ -107,6 +107,8 @@ async def test_the_description_names_every_route(client_as: ClientAs) -> None:
         "/v1/orders",
         "/v1/orders/{order_id}",
         "/v1/orders/{order_id}/cancel",
+        "/v1/orders/{order_id}/transfers",
+        "/v1/payments/notices",
         "/v1/events",
         "/v1/riders",
         "/v1/riders/{rider_id}",

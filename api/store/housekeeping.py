@@ -1,0 +1,159 @@
+"""Makes partitions ahead and drops what is over its age; may import asyncpg and the settings.
+
+Days are dropped whole: no row is deleted, and nothing has to be vacuumed after them. Only answers
+for retries go row by row: a key must stay unique over days, so they cannot lie in partitions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import asyncpg
+import structlog
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from api.keep import DAY_MS, HOUR_MS, Keep
+from api.store.away import telling_unavailable
+from api.store.rows import day_of, events_by_id
+
+log = structlog.get_logger(__name__)
+
+DAYS_AHEAD = 7
+FEED_STEP = 1_000_000
+FEED_STEPS_AHEAD = 2
+FORGET_AT_ONCE = 5_000
+# Dropping locks the whole table for a moment: rather later than with writers in a queue behind it.
+LOCK_LIMIT = "SET LOCAL lock_timeout = '1s'"
+
+
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """A table cut by `key` into steps; `parts.<table>_<first key>` each, and `_rest`."""
+
+    table: str
+    key: str
+    step: int
+
+
+EVENTS = _Cut("events", "day", 1)
+FEED = _Cut("feed", "position", FEED_STEP)
+RECEIPTS = _Cut("receipts", "round_at_ms", DAY_MS)
+
+
+class Housekeeping:
+    """Only one process at a time should do it: the one that gives the positions."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def run(self, now_ms: int, keep: Keep) -> list[str]:
+        """Make, drop and forget; the names of the dropped partitions.
+
+        Of each table at most one partition goes at a time, so that a clock that jumps ahead does
+        not cost the whole history at once; PostgreSQL's clock must agree. A step that cannot have
+        its lock is left for the next time. Raises one of `UNAVAILABLE` without PostgreSQL.
+        """
+        async with self._engine.connect() as connection:
+            driver = (await connection.get_raw_connection()).driver_connection
+            assert driver is not None
+            with telling_unavailable():
+                await self._make_ahead(driver, now_ms)
+                now_ms = min(now_ms, await driver.fetchval(_SERVER_MS))
+                dropped = await self._drop(driver, now_ms, keep)
+                await self._forget(driver, now_ms - keep.answers_hours * HOUR_MS)
+        return dropped
+
+    async def _make_ahead(self, driver: asyncpg.Connection, now_ms: int) -> None:
+        today = day_of(now_ms)
+        position = await driver.fetchval("SELECT coalesce(max(position), 0) FROM heads")
+        for cut, first, steps in (
+            (EVENTS, today, DAYS_AHEAD),
+            (RECEIPTS, today * DAY_MS, DAYS_AHEAD),
+            (FEED, position // FEED_STEP * FEED_STEP, FEED_STEPS_AHEAD),
+        ):
+            known = await _partitions(driver, cut)
+            for n in range(steps + 1):
+                lower = first + n * cut.step
+                if lower not in known:
+                    make = "SELECT make_partition($1, $2, $3, $4)"
+                    await _alter(driver, make, cut.table, cut.key, lower, lower + cut.step)
+
+    async def _drop(self, driver: asyncpg.Connection, now_ms: int, keep: Keep) -> list[str]:
+        events_from = day_of(now_ms) - keep.events_days
+        receipts_from = now_ms - keep.receipts_days * DAY_MS
+        feed_from = await _feed_from(driver, now_ms - keep.feed_hours * HOUR_MS)
+        dropped = []
+        for cut, first in ((EVENTS, events_from), (RECEIPTS, receipts_from), (FEED, feed_from)):
+            old = [n for n in await _partitions(driver, cut) if n + cut.step <= first]
+            if old and await _alter(driver, f"DROP TABLE parts.{cut.table}_{min(old)}"):
+                dropped.append(f"{cut.table}_{min(old)}")
+            rest = f"{cut.table}_rest"
+            newest = await driver.fetchval(f"SELECT max({cut.key}) FROM parts.{rest}")
+            if newest is not None and newest < first:
+                renew = f"DROP TABLE parts.{rest}; SELECT make_rest('{cut.table}')"
+                if await _alter(driver, renew):
+                    dropped.append(rest)
+        if dropped:
+            log.info("partitions_dropped", names=dropped)
+        return dropped
+
+    async def _forget(self, driver: asyncpg.Connection, before_ms: int) -> None:
+        for table in ("idempotency", "actions"):
+            gone = FORGET_AT_ONCE
+            while gone == FORGET_AT_ONCE:
+                tag = await driver.execute(_FORGET.format(table=table), before_ms, FORGET_AT_ONCE)
+                gone = int(tag.rpartition(" ")[2])
+
+
+async def _partitions(driver: asyncpg.Connection, cut: _Cut) -> set[int]:
+    """The first key of each."""
+    rows = await driver.fetch(_PARTITIONS, cut.table)
+    ends = (row["name"].removeprefix(f"{cut.table}_") for row in rows)
+    return {int(end) for end in ends if end.isdigit()}
+
+
+async def _feed_from(driver: asyncpg.Connection, before_ms: int) -> int:
+    """The first position that must be kept: a partition goes once its last event is too old."""
+    last = await driver.fetchval("SELECT coalesce(max(position), 0) FROM heads")
+    first = 0
+    for lower in sorted(await _partitions(driver, FEED)):
+        upper = lower + FEED_STEP
+        if upper > last:
+            break
+        row = await driver.fetchrow(
+            f"SELECT event_id, day FROM parts.feed_{lower} ORDER BY position DESC LIMIT 1"
+        )
+        if row is not None:
+            event = (await events_by_id(driver, [row["day"]], [row["event_id"]])).values()
+            if any(e["at_ms"] >= before_ms for e in event):
+                break
+        first = upper
+    return first
+
+
+async def _alter(driver: asyncpg.Connection, statement: str, *values: object) -> bool:
+    try:
+        async with driver.transaction():
+            await driver.execute(LOCK_LIMIT)
+            await driver.execute(statement, *values)
+    except (
+        asyncpg.LockNotAvailableError,
+        asyncpg.DeadlockDetectedError,
+        asyncpg.CheckViolationError,  # a row came into the rest meanwhile: it stays there
+    ) as error:
+        log.warning("housekeeping_put_off", statement=statement, why=type(error).__name__)
+        return False
+    return True
+
+
+_SERVER_MS = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint"
+
+_PARTITIONS = """
+SELECT c.relname AS name FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+WHERE i.inhparent = $1::text::regclass
+"""
+
+_FORGET = """
+DELETE FROM {table} WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM {table} WHERE created_at_ms < $1 LIMIT $2))
+"""

@@ -1,0 +1,1 @@
+"""How much the store takes, and how much room it needs."""
