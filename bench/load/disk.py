@@ -47,7 +47,7 @@ async def bytes_an_order(url: str, rounds: int) -> tuple[dict[str, float], float
     store = await Store.open(url)
     sql = await asyncpg.connect(plain(url))
     await store.housekeeping.run(int(time.time() * 1000), Keep())
-    epoch = await store.take_lease(CITY, "bench", 0, LEASE_MS)
+    epoch = await store.leases.take(CITY, "bench", LEASE_MS)
     assert epoch is not None
     before = await sizes(sql)
     session = await store.open_sequencing()

@@ -40,7 +40,7 @@ async def rate(workers: Sequence[Batches], first: int, batches: int) -> tuple[fl
 async def measure(url: str, workers: int, batches: int, runs: int) -> dict[str, object]:
     await migrate(url)
     store = await Store.open(url)
-    epoch = await store.take_lease(CITY, "bench", 0, LEASE_MS)
+    epoch = await store.leases.take(CITY, "bench", LEASE_MS)
     assert epoch is not None
     await store.housekeeping.run(int(time.time() * 1000), Keep())
     pool = await asyncpg.create_pool(

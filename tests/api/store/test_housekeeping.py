@@ -99,7 +99,7 @@ async def test_old_days_go_one_at_a_time(
     offer: Callable[..., Any],
 ) -> None:
     keep = Keep(events_days=3, receipts_days=2)
-    epoch = await store.take_lease("demo", "d", NOW_MS, DAY_MS)
+    epoch = await store.leases.take("demo", "d", DAY_MS)
     assert epoch is not None
     for n in (9, 8, 2, 0):
         at_ms = NOW_MS - n * DAY_MS
