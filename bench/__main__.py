@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import typer
 
+from bench.chaos.command import chaos
+
 app = typer.Typer(no_args_is_help=True, help=__doc__)
 speed = typer.Typer(no_args_is_help=True, help="How fast the parts are, beside a rival.")
 app.add_typer(speed, name="speed")
@@ -16,5 +18,7 @@ def speed_round(runs: int = 20, as_json: bool = typer.Option(False, "--json")) -
 
     run(runs, as_json)
 
+
+app.command("chaos")(chaos)
 
 app()
