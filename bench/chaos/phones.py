@@ -86,19 +86,19 @@ class Phone:
         await self._resend_fixes()
         for pending in list(self._pending.values()):
             await self._send(socket, pending)
-        async with asyncio.TaskGroup() as tasks:
-            jobs = [
-                tasks.create_task(job)
-                for job in (self._listen(socket), self._ride(), self._resend())
-            ]
-            tasks.create_task(self._until_over(jobs))
-
-    async def _until_over(self, jobs: list[asyncio.Task[None]]) -> None:
-        over = asyncio.create_task(self.world.over.wait())
-        await asyncio.wait([over, *jobs], return_when=asyncio.FIRST_COMPLETED)
-        over.cancel()
-        for job in jobs:
-            job.cancel()
+        over = self.world.over.wait()
+        jobs = [
+            asyncio.create_task(job)
+            for job in (self._listen(socket), self._ride(), self._resend(), over)
+        ]
+        try:
+            done, _ = await asyncio.wait(jobs, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for job in jobs:
+                job.cancel()
+            await asyncio.gather(*jobs, return_exceptions=True)
+        for job in done:
+            job.result()
 
     # --- what is sent ---------------------------------------------------------------------------
 
