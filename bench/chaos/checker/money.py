@@ -8,16 +8,6 @@ from collections.abc import Iterator
 from bench.chaos.checker.evidence import Broken, Evidence, Row
 from bench.chaos.checker.tables import ORDER, ended
 
-# By the order's state, how its hold may have been settled; "" is not at all.
-_SETTLED = {
-    "completed": {"capture"},
-    "done": {"", "capture"},
-    "returned": {"capture", "release"},
-    "failed": {"capture", "release"},
-}
-_OPEN = {""}
-_GIVEN_BACK = {"release"}
-
 
 def fen_off(evidence: Evidence) -> tuple[int, list[Broken]]:
     """How many fen are not where they must be, and where."""
@@ -72,8 +62,7 @@ def _of_order(order: Row, rows: list[Row]) -> Iterator[tuple[int, str]]:
         if (row["debit"], row["credit"]) != ways[row["kind"]]:
             yield row["fen"], f"{row['kind']} from {row['debit']} to {row['credit']}"
     how = settled[0]["kind"] if settled else ""
-    fitting = _SETTLED.get(order["state"])
-    if fitting is None:
-        fitting = _GIVEN_BACK if ended(ORDER, order["state"]) else _OPEN
-    if how not in fitting:
-        yield price, f"is {order['state']}, settled by {how or 'nothing'}"
+    state = order["state"]
+    fitting = "capture" if state == "completed" else "release" if ended(ORDER, state) else ""
+    if how != fitting:
+        yield price, f"is {state}, settled by {how or 'nothing'}"
