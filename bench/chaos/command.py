@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-SHORT = (200, 30, 24, 5.0, 20.0)
+SHORT = (160, 28, 24, 5.0, 20.0)
 LONG = (20_000, 300, 60, 8.0, 120.0)
 
 

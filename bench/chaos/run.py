@@ -146,6 +146,7 @@ def _report(options: Options, evidence: Evidence, verdict: Verdict) -> dict[str,
     acked = {line["order"] for line in evidence.told("order")}
     return {
         "seed": options.seed,
+        "orders_asked": options.orders,
         "orders": len(acked),
         "faults": sum(not line["done"].startswith("not done") for line in faults),
         "faults_not_done": sum(line["done"].startswith("not done") for line in faults),
