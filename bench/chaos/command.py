@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import typer
 
-SHORT = (160, 28, 24, 5.0, 20.0)
+# orders, faults, riders, orders a second, seconds at most until all is quiet
+SHORT = (160, 28, 24, 5.0, 60.0)
 LONG = (20_000, 300, 60, 8.0, 120.0)
 
 

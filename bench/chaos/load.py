@@ -43,8 +43,9 @@ async def main(config: dict[str, Any]) -> None:
     )
     async with new_client() as client:
         operator = Caller(world, client, world.token("boss", "operator"))
-        receivers = await Receivers(log, levers).serve(config["receivers_port"])
-        await _subscribe(config, operator, log, levers)
+        receivers = Receivers(log, levers)
+        server = await receivers.serve(config["receivers_port"])
+        endpoints = await _subscribe(config, operator, log, levers)
         phones = [Phone(world, f"r{n}", n % 2) for n in range(config["riders"])]
         probes = [ProbePhone(world, n) for n in range(2)]
         boss = Caller(world, client, world.token("boss", "operator", PROBE))
@@ -55,7 +56,7 @@ async def main(config: dict[str, Any]) -> None:
         beside = [
             *(asyncio.create_task(phone.run()) for phone in (*phones, *probes)),
             *(asyncio.create_task(probe_http(world, client, n)) for n in range(2)),
-            asyncio.create_task(_follow(world, operator)),
+            asyncio.create_task(_follow(world, operator, seen := set())),
         ]
         announce()
         log.write("load_begins")
@@ -65,6 +66,7 @@ async def main(config: dict[str, Any]) -> None:
             await asyncio.sleep(0.1)
         log.write("faults_over")
         await _until_quiet(world, operator, config["quiet_s"])
+        await _until_delivered(receivers, endpoints, seen, config["quiet_s"])
         world.over.set()
         done, late = await asyncio.wait(beside, timeout=5.0)
         for task in late:
@@ -72,7 +74,7 @@ async def main(config: dict[str, Any]) -> None:
         for task in done:
             if not task.cancelled() and task.exception() is not None:
                 raise RuntimeError("a client broke") from task.exception()
-        receivers.close()
+        server.close()
     log.write("load_ends")
 
 
@@ -88,21 +90,25 @@ async def _register(world: World, operator: Caller, phone: Phone) -> None:
             raise RuntimeError(f"POST {path}: {answer}")
 
 
-async def _subscribe(config: dict[str, Any], operator: Caller, log: Log, levers: Levers) -> None:
-    """Endpoints for every event of the tenant, where the system has webhooks."""
-    for name in ("w1", "w2"):
+async def _subscribe(
+    config: dict[str, Any], operator: Caller, log: Log, levers: Levers
+) -> list[str]:
+    """Endpoints for every event of the tenant; none where the system has no webhooks."""
+    endpoints = ["w1", "w2"]
+    for name in endpoints:
         body = {"url": f"{config['receivers']}/{name}"}
         status, answer = await operator.post("/v1/webhooks", body, first=0)
         if status in (404, 405):
             log.write("no_webhooks")
-            return
+            return []
         if status not in (200, 201):
             raise RuntimeError(f"POST /v1/webhooks: {answer}")
         log.write("endpoint", endpoint=name, id=answer["id"], tenant=TENANT)
     levers.set("webhooks", "on")
+    return endpoints
 
 
-async def _follow(world: World, operator: Caller) -> None:
+async def _follow(world: World, operator: Caller, seen: set[int]) -> None:
     """An integrator who reads the feed and remembers what he has seen."""
     after = 0
     while not world.over.is_set():
@@ -110,6 +116,7 @@ async def _follow(world: World, operator: Caller) -> None:
         for event in page["events"] if page else ():
             names = ("position", "subject", "id", "seq")
             world.log.write("event", **{name: event[name] for name in names})
+            seen.add(event["position"])
         after = page["next_after"] if page else after
         if not (page and page["more"]):
             await asyncio.sleep(0.5)
@@ -126,6 +133,18 @@ async def _until_quiet(world: World, operator: Caller, limit_s: float) -> None:
             break
         await asyncio.sleep(0.5)
     await asyncio.sleep(1.5)  # the last acknowledgements and events
+
+
+async def _until_delivered(
+    receivers: Receivers, endpoints: list[str], seen: set[int], limit_s: float
+) -> None:
+    """Until each endpoint has taken all that the integrator has read."""
+    loop = asyncio.get_running_loop()
+    ends_s = loop.time() + limit_s
+    while loop.time() < ends_s:
+        if all(seen <= receivers.taken.get(name, set()) for name in endpoints):
+            return
+        await asyncio.sleep(0.5)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ class Receivers:
 
     def __init__(self, log: Log, levers: Levers) -> None:
         self._log, self._levers = log, levers
+        self.taken: dict[str, set[int]] = {}
+        """The positions that each endpoint has taken."""
 
     async def serve(self, port: int) -> asyncio.Server:
         return await asyncio.start_server(self._client, "127.0.0.1", port)
@@ -56,10 +58,13 @@ class Receivers:
             event = json.loads(body)
         except ValueError:
             event = {}
+        endpoint = path.strip("/")
+        if mode == "200":
+            self.taken.setdefault(endpoint, set()).add(event.get("position", -1))
         names = ("event_id", "position", "subject", "id", "seq", "kind")
         self._log.write(
             "receipt",
-            endpoint=path.strip("/"),
+            endpoint=endpoint,
             signed="hexrun-signature" in headers,
             answer=int(mode),
             **{name: event.get(name) for name in names},
