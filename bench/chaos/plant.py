@@ -32,6 +32,7 @@ DISPATCH = {
     "travel": {"model": "straight_line", "detour": 1.2},
 }
 TWO = (1, 2)
+START_LIMIT_S = 300.0  # a dozen Python processes at once, on a machine that may be busy
 WEBHOOK_ROLE = "webhooks"
 
 
@@ -153,11 +154,12 @@ def make_plant(folder: DataFolder, run: dict[str, Any], *, role_env: dict[str, s
     def role(name: str, twin: int, after: tuple[str, ...], **env: str) -> Service:
         service = f"{name}-{twin}"
         env = {**environment, **preload(service), **env}
-        return Service.role(name, name=service, after=after, env=env)
+        started = Service.role(name, name=service, after=after, env=env)
+        return replace(started, ready_limit_s=START_LIMIT_S)
 
     def tool(name: str, *after: str) -> Service:
         line = (sys.executable, "-m", f"bench.chaos.{name}", str(path))
-        return Service(name, line, after=after, announces=True, ready_limit_s=120.0)
+        return Service(name, line, after=after, announces=True, ready_limit_s=START_LIMIT_S)
 
     after = ("postgres", "valkey", "migrate")
     gateways = [
@@ -169,9 +171,9 @@ def make_plant(folder: DataFolder, run: dict[str, Any], *, role_env: dict[str, s
     migrate = Service.role("migrate", after=("proxy", "postgres", "valkey"), env=environment)
     services = [
         tool("proxy"),
-        Service("postgres", server=postgres, after=("proxy",), ready_limit_s=120.0),
+        Service("postgres", server=postgres, after=("proxy",), ready_limit_s=START_LIMIT_S),
         Service("valkey", server=valkey, after=("proxy",)),
-        replace(migrate, restart="on-failure"),
+        replace(migrate, restart="on-failure", ready_limit_s=START_LIMIT_S),
         *(role("sequencer", n, after) for n in TWO),
         *dispatchers,
         *gateways,

@@ -5,6 +5,7 @@ import copy
 import pytest
 
 from bench.chaos.checker import Evidence
+from bench.chaos.checker.evidence import Run
 
 TENANT = "chaos"
 
@@ -153,7 +154,7 @@ def story():
         tale.log("endpoint", endpoint=endpoint, id=endpoint, tenant=TENANT)
     tale.rider("r1")
     tale.rider("r2")
-    tale.evidence.runs = {"chaos-100.journal": {150, 160}, "chaos-200.journal": {250}}
+    tale.evidence.runs = {"b.journal": Run(1, {150, 160}), "a.journal": Run(5, {250})}
     tale.place("o1")
     tale.offer("o1", 1, "r1", 150)
     tale.action("decline", "r1", "o1", number=1, reason="no r1")

@@ -39,7 +39,7 @@ BROKEN = Path(__file__).with_name("broken")
 ROOT = Path(__file__).resolve().parents[2]
 CITY, LAT, LON = "chaos", 31.2304, 121.4737
 SECRET = "a secret of thirty-two characters"
-LIMIT_S = 60
+LIMIT_S = 120
 HERE = Place(lat=LAT, lon=LON)
 THERE = Place(lat=LAT + 0.005, lon=LON)
 
@@ -116,6 +116,14 @@ class Scene:
         order = job.order(order_id, CITY, form, job.quote(form, at_ms), at_ms)
         await self.store.create_order(replace(order, tenant=tenant), at_ms, idempotency=None)
 
+    async def drained(self):
+        """Whether every event that is not lost has its position."""
+        connection = await asyncpg.connect(self.postgres.replace("+asyncpg", ""))
+        try:
+            return not await connection.fetchval("SELECT count(*) FROM outbox")
+        finally:
+            await connection.close()
+
     async def red(self):
         """The promises that the checker sees broken, and what it says of them."""
         evidence = await gather(self.postgres.replace("+asyncpg", ""), self.data)
@@ -165,10 +173,10 @@ async def test_a_dispatcher_without_its_fence_is_seen(scene):
     sequencer = asyncio.Event()
     sequencing = asyncio.create_task(run_sequencer(scene.store, scene.redis, sequencer))
     await scene.rider("r1", "one")
-    await scene.order("o1", "one")
     old = scene.start("dispatcher", str(BROKEN / "unfenced.py"), HEXRUN_TEST_MARK=mark)
     await until(owned, scene)
     scene.start("dispatcher")
+    await scene.order("o1", "one")
     await until(paused, scene)
     # Nobody is left for the first order, so the new owner does not touch it.
     await scene.store.run_rider("r1", GoOffShift(at_ms=now_ms()))
@@ -177,6 +185,7 @@ async def test_a_dispatcher_without_its_fence_is_seen(scene):
     await until(lambda: offered("o2"), scene)
     os.kill(old.pid, signal.SIGCONT)
     await until(lambda: offered("o1"), scene)
+    await until(scene.drained, scene)
     sequencer.set()
     await sequencing
     assert set(await scene.red()) == {"plans_stale"}
@@ -189,15 +198,12 @@ async def test_a_lost_outbox_row_is_seen(scene):
     lost = "DELETE FROM outbox WHERE event_id = (SELECT max(event_id) FROM outbox)"
     assert await connection.execute(lost) == "DELETE 1"
 
-    async def empty():
-        return not await connection.fetchval("SELECT count(*) FROM outbox")
-
+    await connection.close()
     stop = asyncio.Event()
     sequencing = asyncio.create_task(run_sequencer(scene.store, scene.redis, stop))
-    await until(empty, scene)
+    await until(scene.drained, scene)
     stop.set()
     await sequencing
-    await connection.close()
     found = await scene.red()
     assert set(found) == {"events_lost"}
     assert "o2 2 opened has no position" in found["events_lost"]

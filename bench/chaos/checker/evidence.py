@@ -18,12 +18,20 @@ class Broken(NamedTuple):
 
 
 @dataclass
+class Run:
+    """One run of a dispatcher: the first position it was told, and the instants of its plans."""
+
+    first_position: int | None
+    plans: set[int]
+
+
+@dataclass
 class Evidence:
     """Rows of the database by table, what the segments and journals hold, and the clients' logs.
 
     `transfers` is None where the system has no money, `endpoints` is empty where it has no
     webhooks. `fixes` is (rider, seq) -> the phone's instants of all that is stored under it.
-    `runs` has the instants of the plans of each run of a dispatcher, by journal.
+    `runs` are the runs of dispatchers, by journal.
     """
 
     orders: list[Row] = field(default_factory=list)
@@ -36,7 +44,7 @@ class Evidence:
     receipts: list[Row] = field(default_factory=list)
     transfers: list[Row] | None = None
     fixes: dict[tuple[str, int], set[int]] = field(default_factory=dict)
-    runs: dict[str, set[int]] = field(default_factory=dict)
+    runs: dict[str, Run] = field(default_factory=dict)
     logs: list[Row] = field(default_factory=list)
 
     def told(self, kind: str) -> Iterator[Row]:

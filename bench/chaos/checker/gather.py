@@ -9,7 +9,7 @@ from typing import Any
 import asyncpg
 import msgpack
 
-from bench.chaos.checker.evidence import Evidence, Row
+from bench.chaos.checker.evidence import Evidence, Row, Run
 from bench.chaos.logs import read_logs
 
 _QUERIES = {
@@ -64,11 +64,17 @@ def read_segments(folder: Path) -> dict[tuple[str, int], set[int]]:
     return found
 
 
-def read_journals(folder: Path) -> dict[str, set[int]]:
-    """The instants of the plans in each journal."""
-    found: dict[str, set[int]] = {}
+def read_journals(folder: Path) -> dict[str, Run]:
+    """The runs of dispatchers, by journal. A torn last record counts as missing."""
+    found: dict[str, Run] = {}
     for path in sorted(folder.glob("*.journal")):
+        run = found[path.name] = Run(None, set())
         with path.open("rb") as file:
-            records = msgpack.Unpacker(file, raw=False, strict_map_key=False)
-            found[path.name] = {r[1] for r in records if isinstance(r, list) and r[0] == "plan"}
+            for record in msgpack.Unpacker(file, raw=False, strict_map_key=False):
+                if not isinstance(record, list):
+                    break
+                if record[0] == "plan":
+                    run.plans.add(record[1])
+                elif record[0] == "events" and run.first_position is None:
+                    run.first_position = record[1] - len(record[2]) + 1
     return found

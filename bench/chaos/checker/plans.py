@@ -10,20 +10,23 @@ from bench.chaos.checker.evidence import Broken, Evidence
 def stale(evidence: Evidence) -> Iterator[Broken]:
     """Each offer by the journal that has its round, in the order in which offers were written."""
     rounds = {(row["order_id"], row["number"]): row["round_at_ms"] for row in evidence.receipts}
-    runs = sorted(evidence.runs, key=_started_ms)
+    # By what they were told, not by their clocks, which faults step.
+    runs = sorted(
+        (run.first_position, name)
+        for name, run in evidence.runs.items()
+        if run.first_position is not None
+    )
     newest = -1
     for event in sorted(evidence.events, key=lambda event: int(event["id"])):
         if event["kind"] != "offered":
             continue
         offer = event["subject_id"], event["body"]["number"]
-        owners = [n for n, run in enumerate(runs) if rounds.get(offer) in evidence.runs[run]]
+        round_ms = rounds.get(offer)
+        owners = [n for n, (_, name) in enumerate(runs) if round_ms in evidence.runs[name].plans]
         if not owners:  # no receipt, or a journal that was torn by a kill
             continue
         if max(owners) < newest:
-            what = f"attempt {offer[1]} is of {runs[max(owners)]}, {runs[newest]} wrote before it"
+            late, other = runs[max(owners)][1], runs[newest][1]
+            what = f"attempt {offer[1]} is of {late}, {other} wrote before it"
             yield Broken("plans_stale", offer[0], what)
         newest = max(newest, min(owners))
-
-
-def _started_ms(name: str) -> int:
-    return int(name.rpartition("-")[2].partition(".")[0])
