@@ -47,13 +47,13 @@ class Receivers:
         if mode == "timeout":
             await asyncio.sleep(LATE_S)
             return False
-        self._note(path, headers, body, mode)
+        self._note(path, body, mode)
         reason = "OK" if mode == "200" else "Failed"
         writer.write(f"HTTP/1.1 {mode} {reason}\r\nContent-Length: 0\r\n\r\n".encode())
         await writer.drain()
         return True
 
-    def _note(self, path: str, headers: dict[str, str], body: bytes, mode: str) -> None:
+    def _note(self, path: str, body: bytes, mode: str) -> None:
         try:
             event = json.loads(body)
         except ValueError:
@@ -65,7 +65,6 @@ class Receivers:
         self._log.write(
             "receipt",
             endpoint=endpoint,
-            signed="hexrun-signature" in headers,
             answer=int(mode),
             **{name: event.get(name) for name in names},
         )

@@ -21,6 +21,7 @@ from api.supervisor import DataFolder, Supervisor
 from bench.chaos.checker import Evidence, Verdict, gather, judge
 from bench.chaos.plant import Plant, make_plant
 from bench.chaos.recovery import recovery
+from geo.errors import StartupError
 
 LOOK_S = 0.25
 OUTBOX_LIMIT_S = 15.0
@@ -50,8 +51,11 @@ class RunFailed(Exception):
 
 
 def run(options: Options, as_json: bool) -> int:
-    """Runs, prints the report and gives the exit code: 0 when every promise was kept."""
-    logging.basicConfig(format="hexrun: %(message)s", level=logging.ERROR)
+    """Runs, prints the report and gives the exit code.
+
+    0: every promise was kept. 1: one was broken. 2: the run could not be done. 130: it was stopped.
+    """
+    logging.basicConfig(level=logging.CRITICAL)  # that things die and come back is the plan
     data = Path(tempfile.mkdtemp(prefix="hexrun-chaos-"))
     data.chmod(0o755)  # PostgreSQL's user passes through it
     try:
@@ -59,6 +63,10 @@ def run(options: Options, as_json: bool) -> int:
     except (KeyboardInterrupt, asyncio.CancelledError):
         shutil.rmtree(data, ignore_errors=True)
         return 130
+    except (RunFailed, StartupError) as error:
+        _say(f"the run could not be done: {error}")
+        _hint(data)
+        return 2
     except BaseException:
         _hint(data)
         raise
@@ -122,7 +130,7 @@ async def _until_ended(supervisor: Supervisor, name: str) -> None:
             return
         for one in (name, "faults"):
             if states[one] == "failed":
-                raise RunFailed(f"{one} failed; see its log")
+                raise RunFailed(f"{one} failed; see logs/{one}.log")
         await asyncio.sleep(LOOK_S)
 
 
