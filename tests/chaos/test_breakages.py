@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 import uuid
+from dataclasses import replace
 from pathlib import Path
 
 import asyncpg
@@ -25,6 +26,7 @@ from api.sequencer import run_sequencer
 from api.store import Store, migrate
 from api.supervisor import leashed
 from bench.chaos.checker import gather, judge
+from bench.chaos.checker.gather import read_journals
 from bench.chaos.customers import World
 from bench.chaos.levers import Levers
 from bench.chaos.logs import Log
@@ -109,8 +111,6 @@ class Scene:
         await self.store.run_rider(rider_id, on)
 
     async def order(self, order_id, tenant):
-        from dataclasses import replace
-
         job, at_ms = job_type("delivery"), now_ms()
         form = OrderForm(customer_id="c", stops=(StopForm(place=HERE), StopForm(place=THERE)))
         order = job.order(order_id, CITY, form, job.quote(form, at_ms), at_ms)
@@ -170,6 +170,10 @@ async def test_a_dispatcher_without_its_fence_is_seen(scene):
     async def owned():
         return list((scene.data / "journal").glob("*.journal"))
 
+    async def both_told():
+        runs = read_journals(scene.data / "journal").values()
+        return all(run.first_position is not None for run in runs)
+
     sequencer = asyncio.Event()
     sequencing = asyncio.create_task(run_sequencer(scene.store, scene.redis, sequencer))
     await scene.rider("r1", "one")
@@ -186,6 +190,7 @@ async def test_a_dispatcher_without_its_fence_is_seen(scene):
     os.kill(old.pid, signal.SIGCONT)
     await until(lambda: offered("o1"), scene)
     await until(scene.drained, scene)
+    await until(both_told, scene)
     sequencer.set()
     await sequencing
     assert set(await scene.red()) == {"plans_stale"}
