@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test test-long bench lint format console clean
+.PHONY: install demo test test-long bench chaos lint format console clean
 
 install: $(STAMP)
 
@@ -36,6 +36,10 @@ test-long: install
 bench: install
 	$(RUN)/python -m pytest bench --benchmark-only $(ARGS)
 	$(RUN)/python -m bench speed round --json
+
+chaos: install
+	@command -v gcc >/dev/null || scripts/debian-packages gcc libc6-dev
+	@$(RUN)/python -m bench chaos $(ARGS)
 
 format: install
 	$(RUN)/ruff check --fix .

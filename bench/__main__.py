@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import typer
 
+from bench.chaos.command import chaos
+
 app = typer.Typer(no_args_is_help=True, help=__doc__)
 speed = typer.Typer(no_args_is_help=True, help="How fast the parts are, beside a rival.")
 app.add_typer(speed, name="speed")
@@ -39,5 +41,7 @@ def disk(orders: int = 3_000, as_json: bool = typer.Option(False, "--json")) -> 
 
     run(orders, as_json)
 
+
+app.command("chaos")(chaos)
 
 app()

@@ -12,6 +12,7 @@ import importlib
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +56,9 @@ POSTGRES_SETTINGS = {
     "logging_collector": "off",
     "log_line_prefix": "%m [%p] %u@%d ",
 }
+if sys.platform == "linux":
+    # After a crash the whole file system is synced at once, not file by file: seconds sooner.
+    POSTGRES_SETTINGS["recovery_init_sync_method"] = "syncfs"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,19 @@
+"""Says which promise the system has broken, from what it left behind and what its clients say.
+
+| module | holds |
+|---|---|
+| `tables` | the life cycles, written again from `docs/lifecycle.md` |
+| `evidence` | everything that is judged, as plain values |
+| `gather` | reads it: PostgreSQL by SQL, segments and journals by msgpack, logs by JSON |
+| `history` | folds the events of one order or rider and names what cannot be |
+| `orders`, `actions`, `fixes`, `feed`, `plans`, `money`, `webhooks` | one promise or two each |
+| `verdict` | all of them together |
+
+Shares no code with the product: it would share its mistakes.
+"""
+
+from bench.chaos.checker.evidence import Broken, Evidence
+from bench.chaos.checker.gather import gather
+from bench.chaos.checker.verdict import Verdict, judge
+
+__all__ = ["Broken", "Evidence", "Verdict", "gather", "judge"]

@@ -1,0 +1,82 @@
+"""How long the clients had to wait after each fault, from the logs of probes and clients."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable
+from statistics import median
+from typing import Any
+
+Row = dict[str, Any]
+
+# The doors that a fault of a target can close; `@` is the twin that was hit.
+_DOORS = {
+    "http": ("order@",),
+    "gateway": ("fix@", "action@"),
+    "stream": ("fix@", "action@"),
+    "dispatcher": ("offer",),
+    "solver": ("offer",),
+    "sequencer": ("offer",),
+    "redis": ("offer", "fix1", "fix2"),
+    "valkey": ("offer", "fix1", "fix2"),
+    "postgres": ("order1", "order2", "action1", "action2", "offer"),
+    "backend": ("order1", "order2", "action1", "action2", "offer"),
+}
+
+
+def recovery(logs: Iterable[Row]) -> dict[str, dict[str, float | int | None]]:
+    """By kind of fault: how many, median and max of the seconds until all its doors were open.
+
+    Counted from the fault's beginning to the first good answer to what was asked after it; an
+    offer counts when it is for an order that was placed after it. Those that were still closed at
+    the end are `never`.
+    """
+    lines = list(logs)
+    doors = _openings(lines)
+    by_kind: dict[str, list[float | None]] = {}
+    for fault in lines:
+        if fault["log"] != "fault" or fault["done"].startswith("not done"):
+            continue
+        names = _DOORS.get(fault["target"], ())
+        waits = [
+            _wait_s(doors.get(name.replace("@", str(fault["twin"])), []), fault["begins_ms"])
+            for name in names
+        ]
+        if waits:
+            known = [wait for wait in waits if wait is not None]
+            worst = max(known) if len(known) == len(waits) else None
+            by_kind.setdefault(fault["kind"], []).append(worst)
+    return {kind: _figures(waits) for kind, waits in sorted(by_kind.items())}
+
+
+def _openings(lines: list[Row]) -> dict[str, list[tuple[int, int]]]:
+    """(asked, answered) of each door by when it was asked."""
+    doors: dict[str, list[tuple[int, int]]] = {}
+    placed: dict[str, int] = {}
+    for line in lines:
+        if line["log"] == "probe":
+            pair = line["begun_ms"], line["ms"]
+            doors.setdefault(f"{line['what']}{line['door']}", []).append(pair)
+        elif line["log"] == "order":
+            placed.setdefault(line["order"], line["sent_ms"])
+    for line in lines:
+        if line["log"] == "offer" and line["order"] in placed:
+            doors.setdefault("offer", []).append((placed[line["order"]], line["ms"]))
+    for pairs in doors.values():
+        pairs.sort()
+    return doors
+
+
+def _wait_s(pairs: list[tuple[int, int]], begins_ms: int) -> float | None:
+    after = pairs[bisect_left(pairs, (begins_ms, 0)) :]
+    return (min(answered for _, answered in after) - begins_ms) / 1000 if after else None
+
+
+def _figures(waits: list[float | None]) -> dict[str, float | int | None]:
+    known = [wait for wait in waits if wait is not None]
+    return {
+        "faults": len(waits),
+        "median": round(median(known), 2) if known else None,
+        "max": round(max(known), 2) if known else None,
+        "never": len(waits) - len(known),
+    }

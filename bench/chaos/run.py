@@ -1,0 +1,203 @@
+"""One run from the first process to the verdict."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from api.supervisor import DataFolder, Supervisor
+from bench.chaos.checker import Evidence, Verdict, gather, judge
+from bench.chaos.plant import Plant, make_plant
+from bench.chaos.recovery import recovery
+from geo.errors import StartupError
+
+LOOK_S = 0.25
+OUTBOX_LIMIT_S = 60.0
+SHOWN_MAX = 20
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a run is made of; everything random comes from `seed`."""
+
+    seed: int
+    orders: int
+    faults: int
+    riders: int
+    rate: float
+    quiet_s: float
+    keep: bool = False
+
+    @property
+    def fault_s(self) -> float:
+        """For how long there are faults: as long as orders are placed."""
+        return self.orders / self.rate
+
+
+class RunFailed(Exception):
+    """The run itself could not be done; says nothing about the promises."""
+
+
+def run(options: Options, as_json: bool) -> int:
+    """Runs, prints the report and gives the exit code.
+
+    0: every promise was kept. 1: one was broken. 2: the run could not be done. 130: it was stopped.
+    """
+    logging.basicConfig(level=logging.CRITICAL)  # that things die and come back is the plan
+    data = Path(tempfile.mkdtemp(prefix="hexrun-chaos-"))
+    data.chmod(0o755)  # PostgreSQL's user passes through it
+    try:
+        report, verdict = asyncio.run(_run(options, data))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        shutil.rmtree(data, ignore_errors=True)
+        return 130
+    except (RunFailed, StartupError) as error:
+        _say(f"the run could not be done: {error}")
+        _hint(data)
+        return 2
+    except BaseException:
+        _hint(data)
+        raise
+    for found in verdict.broken[:SHOWN_MAX]:
+        _say(f"BROKEN {found.promise}: {found.subject}: {found.what}")
+    if len(verdict.broken) > SHOWN_MAX:
+        _say(f"... and {len(verdict.broken) - SHOWN_MAX} more")
+    for name in verdict.not_checked:
+        _say(f"NOT CHECKED {name}: the system has nothing of it")
+    if verdict.kept and not options.keep:
+        shutil.rmtree(data, ignore_errors=True)
+    else:
+        report["data"] = str(data)
+        _hint(data)
+    print(json.dumps(report) if as_json else _table(report), flush=True)
+    return 0 if verdict.kept else 1
+
+
+async def _run(options: Options, data: Path) -> tuple[dict[str, Any], Verdict]:
+    began_s = time.monotonic()
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+    assert task is not None
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, task.cancel)
+    told = {
+        "seed": options.seed,
+        "orders": options.orders,
+        "riders": options.riders,
+        "rate": options.rate,
+        "faults": options.faults,
+        "fault_s": options.fault_s,
+        "quiet_s": options.quiet_s,
+    }
+    with DataFolder(data) as folder:
+        plant = make_plant(folder, told, role_env={})
+        supervisor = Supervisor(folder, plant.services, handle_signals=False)
+        _say(f"seed {options.seed}: starting two of each role in {data}")
+        try:
+            await supervisor.start()
+            up_s = time.monotonic() - began_s
+            _say(f"up in {up_s:.0f} s; {options.faults} faults in {options.fault_s:.0f} s")
+            await _until_ended(supervisor, "load")
+            evidence = await _gathered(plant, folder.path)
+            restarts = {s.name: s.restarts for s in supervisor.status() if s.restarts}
+        finally:
+            await supervisor.stop()
+    verdict = judge(evidence)
+    report = _report(options, evidence, verdict)
+    report["restarts"] = restarts
+    report["up_s"] = round(up_s, 1)
+    report["ran_s"] = round(time.monotonic() - began_s, 1)
+    return report, verdict
+
+
+async def _until_ended(supervisor: Supervisor, name: str) -> None:
+    while True:
+        states = {status.name: status.state for status in supervisor.status()}
+        if states[name] == "ended":
+            return
+        for one in (name, "faults"):
+            if states[one] == "failed":
+                raise RunFailed(f"{one} failed; see logs/{one}.log")
+        await asyncio.sleep(LOOK_S)
+
+
+async def _gathered(plant: Plant, data: Path) -> Evidence:
+    """The evidence once every event has its position, or too long has been waited for that.
+
+    Timers of orders go on and may make an event at any moment, so it is looked at again.
+    """
+    ends_s = time.monotonic() + OUTBOX_LIMIT_S
+    while True:
+        await _until_empty(plant, ends_s)
+        evidence = await gather(plant.postgres, data)
+        if not evidence.outbox or time.monotonic() >= ends_s:
+            return evidence
+
+
+async def _until_empty(plant: Plant, ends_s: float) -> None:
+    connection = await asyncpg.connect(plant.postgres)
+    try:
+        while await connection.fetchval("SELECT count(*) FROM outbox"):
+            if time.monotonic() >= ends_s:
+                return
+            await asyncio.sleep(LOOK_S)
+    finally:
+        await connection.close()
+
+
+def _report(options: Options, evidence: Evidence, verdict: Verdict) -> dict[str, Any]:
+    faults = [line for line in evidence.told("fault")]
+    states = Counter(row["state"] for row in evidence.orders if row["tenant"] == "chaos")
+    live = ("scheduled", "open", "assigned", "under_way", "done")
+    acked = {line["order"] for line in evidence.told("order")}
+    return {
+        "seed": options.seed,
+        "orders_asked": options.orders,
+        "orders": len(acked),
+        "faults": sum(not line["done"].startswith("not done") for line in faults),
+        "faults_not_done": sum(line["done"].startswith("not done") for line in faults),
+        "fault_kinds": len({line["kind"] for line in faults}),
+        **verdict.counts,
+        "not_checked": verdict.not_checked,
+        "orders_completed": states["completed"],
+        "orders_unfinished": sum(states[state] for state in live),
+        "orders_refused": sum(1 for _ in evidence.told("order_refused")),
+        "actions": sum(1 for _ in evidence.told("action")),
+        "fixes": sum(1 for _ in evidence.told("fix")),
+        "events": len(evidence.events),
+        "dispatchers": len(evidence.runs),
+        "recovery_s": recovery(evidence.logs),
+    }
+
+
+def _table(report: dict[str, Any]) -> str:
+    lines = [
+        f"{name:<22}{'not checked' if value is None else value}"
+        for name, value in report.items()
+        if not isinstance(value, (dict, list))
+    ]
+    lines.append(f"\n{'seconds to recover':<26}{'faults':>8}{'median':>8}{'max':>8}")
+    for kind, f in report["recovery_s"].items():
+        lines.append(f"{kind:<26}{f['faults']:>8}{f['median'] or '-':>8}{f['max'] or '-':>8}")
+    return "\n".join(lines)
+
+
+def _hint(data: Path) -> None:
+    _say(f"everything is kept in {data}: told/*.jsonl (what clients and faults say), logs/,")
+    _say(f"segments/, journal/; the database: python -m api.supervisor {data}")
+
+
+def _say(text: str) -> None:
+    print(f"hexrun: {text}", file=sys.stderr, flush=True)
