@@ -147,12 +147,12 @@ def test_a_traceback_in_the_log_shows_no_local_variables():
 def test_keys_are_listed_and_rotated(tmp_path):
     path = tmp_path / "data-keys"
     first = KeyRing.open(path).newest
-    done = hexrun("keys", "rotate", "--data", str(tmp_path))
+    done = hexrun("data-keys", "rotate", "--data", str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert KeyRing(path).ids[0] == first
     assert len(KeyRing(path).ids) == 2
     # Without the database nobody knows what the old one still encrypts.
-    refused = hexrun("keys", "remove", first, "--data", str(tmp_path))
+    refused = hexrun("data-keys", "remove", first, "--data", str(tmp_path))
     assert refused.returncode == 2
     assert "no PostgreSQL answers" in refused.stderr
     assert len(KeyRing(path).ids) == 2

@@ -20,6 +20,7 @@ from api.guard import BLIND_MAX_S, Guard
 from api.metrics import Mode, modes
 from api.store import Store
 from api.store.keys import KeyStore, Revocation
+from api.store.quick import Quick
 from geo.errors import Unauthorised, Unavailable
 
 OLD, NEW = "the-old-line-of-the-secret-0123456789", "the-new-line-of-the-secret-0123456789"
@@ -149,7 +150,7 @@ async def test_a_gateway_that_cannot_read_says_so_and_closes_old_tokens(
 
 async def test_a_dead_database_is_told_and_asked_again(house: Any) -> None:
     url = make_url("postgresql+asyncpg://nobody@127.0.0.1:1/none")
-    store = Store(create_async_engine(url), url, "none")
+    store = Store(create_async_engine(url), url, "none", await Quick.open(url))
     asked = asyncio.Event()
     running = asyncio.create_task(Guard(house.tokens, store).run(asked.set))
     async with asyncio.timeout(10):

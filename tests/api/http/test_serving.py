@@ -20,6 +20,7 @@ from api.auth import Tokens
 from api.http import make_app, serve_http
 from api.settings import Settings
 from api.store import Store
+from api.store.quick import Quick
 from geo.errors import StartupError
 
 Client = httpx2.AsyncClient
@@ -50,7 +51,7 @@ async def test_a_server_that_is_away_is_named(store: Store, settings: Settings) 
 
 async def test_without_postgresql_it_says_so(settings: Settings, app: FastAPI) -> None:
     url = make_url("postgresql+asyncpg://nobody@127.0.0.1:1/none")
-    store = Store(create_async_engine(url), url, "none")
+    store = Store(create_async_engine(url), url, "none", await Quick.open(url))
     token = Tokens(settings.secret).mint(sub="anna", role="customer")
     async with client_of(make_app(store, settings, app.state.parts.redis)) as client:
         headers = {"Authorization": f"Bearer {token}"}
@@ -110,10 +111,12 @@ async def test_the_description_names_every_route(client_as: ClientAs) -> None:
         "/v1/orders/{order_id}/transfers",
         "/v1/payments/notices",
         "/v1/events",
+        "/v1/hall",
         "/v1/riders",
         "/v1/riders/{rider_id}",
         "/v1/riders/{rider_id}/shift",
         "/v1/city/{city}/status",
+        "/v1/orders/{order_id}/claim",
         "/v1/orders/{order_id}/contacts",
         "/v1/erasures",
         "/v1/keys",

@@ -270,11 +270,13 @@ async def test_events_over_http_wait_for_no_transaction_and_skip_none(
     try:
         held = connection.transaction()
         await held.start()
+        await connection.execute("SET session_replication_role = replica")
         late_id = await connection.fetchval(
-            "INSERT INTO events (subject_kind, subject_id, seq, tenant, city, at_ms, kind, body)"
-            " VALUES ('order', 'late', 1, 'default', 'demo', 0, 'opened', '{}') RETURNING id"
+            "INSERT INTO events"
+            " (subject_kind, subject_id, seq, day, tenant, city, at_ms, kind, body)"
+            " VALUES ('order', 'late', 1, 0, 'default', 'demo', 0, 'opened', '{}') RETURNING id"
         )
-        await connection.execute("INSERT INTO outbox (event_id) VALUES ($1)", late_id)
+        await connection.execute("INSERT INTO outbox (event_id, day) VALUES ($1, 0)", late_id)
         placed = await anna.post("/v1/orders", json=form, headers={"Idempotency-Key": "k"})
         await sequenced()
         page = (await erp.get("/v1/events")).json()
