@@ -363,11 +363,10 @@ class Connection:
             try:
                 claims = guard.token(token)
             except Unauthorised as error:
-                if rates is not None and not error.genuine:
+                if not error.genuine:
                     await rates.hit(Limit.STRANGER, self._address)
                 raise
-            if rates is not None:
-                await rates.hit(Limit.SUBJECT, claims.holder)
+            await rates.hit(Limit.SUBJECT, claims.holder)
         except Unauthorised as error:
             self._carry_out_now(self.session.refuse(str(error)))
         except RateLimited as error:

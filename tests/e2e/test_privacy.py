@@ -187,7 +187,7 @@ async def live_one_order(city):
 def hexrun_keys(city, *args):
     """(exit code, word, word, ...) of `hexrun data-keys` on the running system's folder."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("HEXRUN_")}
-    line = [sys.executable, "-m", "api.cli", "keys", *args, "--data", str(city.folder)]
+    line = [sys.executable, "-m", "api.cli", "data-keys", *args, "--data", str(city.folder)]
     done = subprocess.run(
         line, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
