@@ -163,6 +163,9 @@ class SolverProcess:
     async def _ask(process: asyncio.subprocess.Process, size: int, knobs: bytes) -> Plan:
         assert process.stdin is not None
         assert process.stdout is not None
+        if process.stdin.is_closing():
+            # It died since the last round. To write would raise too, on uvloop a RuntimeError.
+            raise BrokenPipeError("the solver's pipe is closed")
         process.stdin.write(_ASK.pack(size, len(knobs)) + knobs)
         await process.stdin.drain()
         good, length = _ANSWER.unpack(await process.stdout.readexactly(_ANSWER.size))

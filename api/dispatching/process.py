@@ -2,7 +2,8 @@
 
 Every process beats in PostgreSQL and sees there who else does. From that each computes which cities
 are to be its own, gives the others back and takes its own as soon as their leases are free. What
-goes wrong in a city drops that city; the process goes on.
+goes wrong in a city drops that city for a while, ever longer, in which another process may take it;
+the process goes on.
 """
 
 from __future__ import annotations
@@ -34,7 +35,11 @@ log = structlog.get_logger(__name__)
 
 BEAT_LIMIT_S = 2.0
 STOP_LIMIT_S = 3.0
-AGAIN_S = 2.0  # before a city that failed is tried again
+AGAIN_S, AGAIN_MAX_S = 2.0, 120.0  # before a city that failed is tried again, ever longer
+SOUND_S = 60.0  # a city that was dispatched for so long starts with the short pause again
+# A city that nobody has for so long, since its own process fails with it, is taken by any other,
+# who gives it back later for another try.
+ORPHAN_S, FOSTER_S = 5.0, 120.0
 
 
 @dataclass(slots=True, eq=False)
@@ -47,6 +52,13 @@ class _Held:
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
     is_lost: bool = False
+    since_s: float = field(default_factory=monotonic_s)
+    foster_until_s: float = 0.0
+
+    @property
+    def is_fostered(self) -> bool:
+        """Held for another process, who fails with it."""
+        return monotonic_s() < self.foster_until_s
 
 
 def process_name() -> str:
@@ -81,6 +93,8 @@ class Dispatching:
         self.solvers = solvers or SolverPool(solvers_for(len(self._cities)))
         self._held: dict[str, _Held] = {}
         self._not_before_s: dict[str, float] = {}
+        self._pause_s: dict[str, float] = {}
+        self._free_since_s: dict[str, float] = {}
 
     @property
     def cities(self) -> dict[str, CityDispatcher]:
@@ -127,16 +141,23 @@ class Dispatching:
                 self._lose(held)
                 continue
             held.lease.renew(until_s)
-            if name not in mine and not held.stop.is_set():
+            if name not in mine and not held.stop.is_set() and not held.is_fostered:
                 log.info("city_given_back", city=name, members=len(beat.members))
                 held.stop.set()
-        free = mine - self._held.keys() - beat.held
-        for name in sorted(free):
-            if monotonic_s() >= self._not_before_s.get(name, 0.0):
-                await self._take(name)
+        for name in sorted(self._to_take(mine, beat.held)):
+            await self._take(name, is_mine=name in mine)
         return True
 
-    async def _take(self, name: str) -> None:
+    def _to_take(self, mine: frozenset[str], held: frozenset[str]) -> set[str]:
+        """The free cities that are to be this process's own, and those that nobody takes."""
+        now_s = monotonic_s()
+        free = self._cities.keys() - self._held.keys() - held
+        self._free_since_s = {name: self._free_since_s.get(name, now_s) for name in free}
+        orphans = {name for name in free if now_s - self._free_since_s[name] >= ORPHAN_S}
+        wanted = (free & mine) | orphans
+        return {name for name in wanted if now_s >= self._not_before_s.get(name, 0.0)}
+
+    async def _take(self, name: str, *, is_mine: bool) -> None:
         until_s = monotonic_s() + TTL_MS / 1000
         try:
             async with asyncio.timeout(BEAT_LIMIT_S):
@@ -147,11 +168,13 @@ class Dispatching:
             return
         if epoch is None:
             return
-        log.info("city_taken", city=name, epoch=epoch)
+        log.info("city_taken", city=name, epoch=epoch, fostered=not is_mine)
         lease = Lease(name, epoch, until_s)
         city = self._cities[name]
         driver = CityDispatcher(self._store, self._redis, self.solvers, city, self._folder, lease)
         held = self._held[name] = _Held(driver, lease)
+        if not is_mine:
+            held.foster_until_s = monotonic_s() + FOSTER_S
         held.task = asyncio.create_task(self._run(held), name=f"dispatch {name}")
 
     async def _wait_ready(self) -> None:
@@ -180,8 +203,11 @@ class Dispatching:
             log.warning("city_dropped", city=city, error=str(error))
         except Exception:
             # Of one city: the others of this process are none the worse for it.
-            log.exception("city_failed", city=city)
-            self._not_before_s[city] = monotonic_s() + AGAIN_S
+            sound = monotonic_s() - held.since_s >= SOUND_S
+            pause_s = AGAIN_S if sound else self._pause_s.get(city, AGAIN_S)
+            log.exception("city_failed", city=city, again_in_s=pause_s)
+            self._not_before_s[city] = monotonic_s() + pause_s
+            self._pause_s[city] = min(2 * pause_s, AGAIN_MAX_S)
         finally:
             if not held.is_lost:
                 await self._release(held.lease)
