@@ -21,14 +21,13 @@ import msgspec
 import structlog
 
 from api.cancelling import end_if_cancelled
+from api.logs import set_up_logs
 from api.metrics import Mode, degraded
 from api.snapshots import Packed, unpack_snapshot
-from api.supervisor import tie_to_parent
-from dispatch.engine import decide
+from api.supervisor.leash import tie_to_parent
 from dispatch.plan import Plan
 from dispatch.policy import Policy
 from dispatch.snapshot import Snapshot
-from dispatch.warm import warm_up
 from geo.errors import HexrunError, StartupError
 
 log = structlog.get_logger()
@@ -241,6 +240,10 @@ async def _kill(process: asyncio.subprocess.Process) -> None:
 
 def serve(fd: int, inlet: BinaryIO, outlet: BinaryIO) -> None:
     """The solver's loop: until the dispatcher closes the pipe."""
+    # Here, since the dispatcher's end of the pipe does without the compiler.
+    from dispatch.engine import decide
+    from dispatch.warm import warm_up
+
     warm_up()
     outlet.write(b"!")
     outlet.flush()
@@ -261,6 +264,7 @@ def serve(fd: int, inlet: BinaryIO, outlet: BinaryIO) -> None:
 def main() -> None:
     fd, parent = int(sys.argv[1]), int(sys.argv[2])
     tie_to_parent(parent)
+    set_up_logs("solver")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the dispatcher ends it after its last round
     outlet = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever prints must not speak on the plan's pipe

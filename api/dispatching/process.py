@@ -21,9 +21,10 @@ from redis.asyncio import Redis
 
 from api.cancelling import end_if_cancelled
 from api.clock import monotonic_s
+from api.dispatching import counters
 from api.dispatching.build import City
 from api.dispatching.city import CityDispatcher
-from api.dispatching.effects import AWAY
+from api.dispatching.effects import AWAY, read_engine
 from api.dispatching.lease import BEAT_S, TTL_MS, Lease, LeaseLost
 from api.dispatching.shares import share
 from api.feed import pause
@@ -40,6 +41,7 @@ SOUND_S = 60.0  # a city that was dispatched for so long starts with the short p
 # A city that nobody has for so long, since its own process fails with it, is taken by any other,
 # who gives it back later for another try.
 ORPHAN_S, FOSTER_S = 5.0, 120.0
+ENGINE_AFTER_S = 10.0  # when a process that has just started has time for what it may never need
 
 
 @dataclass(slots=True, eq=False)
@@ -101,11 +103,17 @@ class Dispatching:
         """The drivers of the cities that this process owns now."""
         return {name: held.driver for name, held in self._held.items()}
 
+    def facts(self) -> dict[str, object]:
+        """Who this is and what it has, for the status door."""
+        cities = {name: driver.facts() for name, driver in sorted(self.cities.items())}
+        return {"name": self.name, "solvers": len(self.solvers.pids), "cities": cities}
+
     async def run(self, stop: asyncio.Event, ready: asyncio.Event | None = None) -> None:
         """Dispatches its share until `stop` is set, then hands it over at once.
 
         `ready` is set when it takes part. Raises StartupError when no solver starts.
         """
+        reading = asyncio.create_task(_read_engine_later(), name="read the engine")
         try:
             if self._own_solvers:
                 await self.solvers.start()
@@ -116,6 +124,7 @@ class Dispatching:
                     ready.set()
                 await pause(stop, BEAT_S)
         finally:
+            reading.cancel()
             await self._leave()
             if self._own_solvers:
                 await self.solvers.stop()
@@ -176,6 +185,7 @@ class Dispatching:
         if not is_mine:
             held.foster_until_s = monotonic_s() + FOSTER_S
         held.task = asyncio.create_task(self._run(held), name=f"dispatch {name}")
+        counters.OWNED.set(len(self._held))
 
     async def _wait_ready(self) -> None:
         """The cities taken first have read what they start from, or have failed to."""
@@ -205,6 +215,7 @@ class Dispatching:
             # Of one city: the others of this process are none the worse for it.
             sound = monotonic_s() - held.since_s >= SOUND_S
             pause_s = AGAIN_S if sound else self._pause_s.get(city, AGAIN_S)
+            counters.FAILED.labels(city).inc()
             log.exception("city_failed", city=city, again_in_s=pause_s)
             self._not_before_s[city] = monotonic_s() + pause_s
             self._pause_s[city] = min(2 * pause_s, AGAIN_MAX_S)
@@ -212,6 +223,7 @@ class Dispatching:
             if not held.is_lost:
                 await self._release(held.lease)
             del self._held[city]
+            counters.OWNED.set(len(self._held))
 
     async def _release(self, lease: Lease) -> None:
         try:
@@ -234,3 +246,8 @@ class Dispatching:
                 await self._store.leases.leave(self.name)
         except AWAY as error:
             log.warning("membership_not_ended", error=str(error))
+
+
+async def _read_engine_later() -> None:
+    await asyncio.sleep(ENGINE_AFTER_S)
+    await asyncio.to_thread(read_engine)
