@@ -74,13 +74,13 @@ async def gateway(settings: Settings, stop: asyncio.Event, ready: asyncio.Event)
         store = await Store.open(
             settings.postgres_url, data_keys=KeyRing.open(settings.data_keys), may_be_away=True
         )
-        warming = asyncio.create_task(asyncio.to_thread(warm_up), name="warm up")
+        warming = asyncio.create_task(_warm_up_after(ready), name="warm up")
         try:
             await serve_gateway(
                 settings, store, settings.redis_url, stop, ready=lambda port: ready.set()
             )
         finally:
-            await warming
+            warming.cancel()
             await store.close()
 
 
@@ -88,11 +88,17 @@ async def http(settings: Settings, stop: asyncio.Event, ready: asyncio.Event) ->
     from api.http import serve_http
 
     async with status_door("http", settings, stop, ready):
-        warming = asyncio.create_task(asyncio.to_thread(warm_up), name="warm up")
+        warming = asyncio.create_task(_warm_up_after(ready), name="warm up")
         try:
             await serve_http(settings, stop, ready=lambda port: ready.set())
         finally:
-            await warming
+            warming.cancel()
+
+
+async def _warm_up_after(ready: asyncio.Event) -> None:
+    """The first conversion of a place takes half a second: begin it when the door is open."""
+    await ready.wait()
+    await asyncio.to_thread(warm_up)
 
 
 async def sequencer(settings: Settings, stop: asyncio.Event, ready: asyncio.Event) -> None:

@@ -21,6 +21,7 @@ from api.journal import PlanMade
 from api.metrics import Mode, degraded
 from api.solver import SolverPool
 from api.store import UNAVAILABLE, Receipt, Store
+from api.traces import of_round, on_order, tracing
 from dispatch.dispatcher import Ask, Decide, Effect, PlanWritten, WritePlan
 from dispatch.plan import Plan
 from dispatch.policy import Policy
@@ -61,6 +62,7 @@ class Effects:
         self._store, self._solvers, self._answer = store, solvers, answer
         self._city, self._lease = city, lease
         self._asking: set[tuple[str, str]] = set()
+        self._placed_ms: dict[str, int] = {}  # of the last round, for traces
         self._asks = asyncio.Semaphore(ASKS_AT_ONCE)
 
     async def carry_out(self, effect: Effect) -> None:
@@ -73,6 +75,18 @@ class Effects:
             await self._ask(effect)
 
     async def _decide(self, snapshot: Snapshot) -> None:
+        waiting, riders = int(snapshot.orders.waiting.sum()), len(snapshot.riders.id)
+        with of_round(self._city.name, snapshot.at_ms, orders=waiting, riders=riders) as span:
+            made = await self._make(snapshot)
+            record = made.record
+            span.set_attributes({"solver": record.solver, "ms": record.ms})
+            span.set_attributes({"offers": len(made.plan.offers), "refused": record.refused})
+        if tracing():
+            placed_ms = snapshot.orders.placed_ms.tolist()
+            self._placed_ms = dict(zip(snapshot.orders.id, placed_ms, strict=True))
+        await self._answer(made)
+
+    async def _make(self, snapshot: Snapshot) -> Made:
         started_s = monotonic_s()
         self._tell_stale(snapshot)
         try:
@@ -89,7 +103,7 @@ class Effects:
             counters.REFUSED.labels(self._city.name).inc()
             log.error("plan_refused", city=self._city.name, at_ms=plan.at_ms, broken=broken[:5])
         made = PlanMade(plan.at_ms, plan.solver, plan.digest(), round(ms, 3), bool(broken))
-        await self._answer(Made(made, plan))
+        return Made(made, plan)
 
     async def _checked_plan(self, snapshot: Snapshot) -> tuple[Plan, list[str]]:
         """The referee and the greedy way run in a thread, so that the loop keeps its lease."""
@@ -127,11 +141,28 @@ class Effects:
             end_if_cancelled()
             self._lease.doubt()
             log.error("plan_not_written", city=self._city.name, at_ms=at_ms, error=str(error))
+        if tracing():
+            self._trace_offers(effect, {order_id for order_id, _ in dropped})
         for _, reason in dropped:
             counters.DROPPED.labels(self._city.name, reason).inc()
         if dropped:
             log.info("offers_dropped", city=self._city.name, at_ms=at_ms, dropped=dropped[:5])
         await self._answer(PlanWritten(at_ms=at_ms, dropped=dropped))
+
+    def _trace_offers(self, effect: WritePlan, dropped: set[str]) -> None:
+        """One span for each offer that stands, from the order's placing until now."""
+        facts = {"solver": effect.plan.solver, "city": self._city.name}
+        for order_id, command in effect.offers:
+            if order_id not in dropped:
+                with on_order(
+                    "offer",
+                    order_id,
+                    since_ms=self._placed_ms.get(order_id),
+                    in_round=(self._city.name, effect.plan.at_ms),
+                    rider=command.rider_id,
+                    **facts,
+                ):
+                    pass
 
     async def _ask(self, effect: Ask) -> None:
         """A few at a time, so that a flood of due timers leaves connections to plan and lease."""

@@ -37,9 +37,9 @@ async def serve_http(
 ) -> None:
     """Bring the database up to date, once it answers, and serve until `stop` is set.
 
-    On `settings.host`:`http_port`. Several processes may serve one port. `ready` is called with the port once it listens. After
-    `stop`, `/readyz` is 503 and the door stays open for `settings.lead_s`; then requests that are
-    under way have 10 s to end.
+    On `settings.host`:`http_port`, which several processes may serve. `ready` is called with the
+    port once it listens. After `stop`, `/readyz` is 503 and the door stays open for
+    `settings.lead_s`; then requests that are under way have 10 s to end.
 
     Raises:
         StartupError: the port cannot be had.
