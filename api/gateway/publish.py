@@ -234,8 +234,8 @@ class Publisher:
 
     def _tell_offer(self, connection: Connection, order: Order, orders: list[Order]) -> None:
         offer = offer_view(order, orders, connection.view.system, self._addresses.text)
-        facts = {"rider": connection.rider_id or "", "number": offer.number}
-        with on_order("offer_told", order.id, **facts):
+        rider_id = connection.rider_id or ""
+        with on_order("offer_told", order.id, rider=rider_id, number=offer.number):
             connection.tell(offer)
 
     def _tell_route(self, connection: Connection, rider_id: str, orders: list[Order]) -> None:

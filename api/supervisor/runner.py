@@ -30,9 +30,9 @@ _log = logging.getLogger("hexrun.supervisor")
 
 
 class BackOff:
-    """Seconds to wait before each restart: 0, then 0.2 doubling to 10; 0 again after 30 s of health.
+    """Seconds to wait before each restart: 0, then 0.2 doubling to 10.
 
-    A run that was never ready is not followed at once.
+    0 again after 30 s of health. A run that was never ready is not followed at once.
     """
 
     def __init__(self) -> None:
