@@ -11,7 +11,9 @@ import pytest
 from api.auth import Tokens
 from api.cli import live
 from api.cli.dispatch_file import read_dispatch_file
+from api.cli.live import live_services, read_processes
 from api.data_keys import KeyRing
+from api.supervisor import DataFolder
 from geo.errors import InvalidValue, StartupError
 
 
@@ -139,3 +141,25 @@ def test_keys_are_listed_and_rotated(tmp_path):
     assert refused.returncode == 2
     assert "no PostgreSQL answers" in refused.stderr
     assert len(KeyRing(path).ids) == 2
+
+
+def test_as_many_processes_a_role_as_are_asked_for(tmp_path):
+    asked = {"HEXRUN_PROCESSES": "http=2, gateway=3", "HEXRUN_STATUS_PORT": "9100"}
+    with DataFolder(tmp_path / "data") as folder:
+        services = {s.name: s for s in live_services(folder, asked) if "role" in s.argv}
+        plain = {s.name: s for s in live_services(folder, {}) if "role" in s.argv}
+    assert list(services) == [
+        "migrate", "sequencer", "dispatcher", "gateway", "gateway-2", "gateway-3",
+        "http", "http-2", "webhooks",
+    ]  # fmt: skip
+    assert services["gateway-3"].argv == services["gateway"].argv
+    ports = [s.env["HEXRUN_STATUS_PORT"] for s in services.values() if s.name != "migrate"]
+    assert ports == [str(9100 + n) for n in range(8)]
+    assert list(plain) == ["migrate", "sequencer", "dispatcher", "gateway", "http", "webhooks"]
+    assert not any(s.env for s in plain.values())
+
+
+@pytest.mark.parametrize("asked", ["http", "http=0", "http=33", "bots=1", "http=two"])
+def test_processes_that_cannot_be(asked):
+    with pytest.raises(InvalidValue, match="HEXRUN_PROCESSES"):
+        read_processes({"HEXRUN_PROCESSES": asked})
