@@ -31,6 +31,7 @@ from api.http.prices import PRICE_TTL_S, open_price, read_form, sign_price
 from api.http.retries import ABOUT, KEY, OptionalKey, mark, needed_key_of
 from api.personal import without_numbers
 from api.store import Created, IdempotencyKey
+from api.traces import placing
 from dispatch.commands import Cancel
 from dispatch.registry import job_type, matchings_of
 from geo.datum import System
@@ -73,6 +74,7 @@ async def place(
         ),
     ],
     coordinate_system: AnswerSystem = System.GCJ02,
+    traceparent: Annotated[str | None, Header(include_in_schema=False)] = None,
 ) -> OrderAnswer:
     """Place an order. With a `price_token` at the quoted price, else at today's.
 
@@ -85,7 +87,7 @@ async def place(
         created = await parts.store.replay(key)
         if created is None:
             await capacity.check_crowd(parts.store, caller.city, caller.tenant)
-            created = await _create(form, caller, parts, key)
+            created = await _create(form, caller, parts, key, traceparent)
     about(created.order.id)
     mark(response, created.replayed)
     order = created.order
@@ -93,7 +95,11 @@ async def place(
 
 
 async def _create(
-    form: NewOrderForm, caller: Caller, parts: WithParts, key: IdempotencyKey
+    form: NewOrderForm,
+    caller: Caller,
+    parts: WithParts,
+    key: IdempotencyKey,
+    traceparent: str | None,
 ) -> Created:
     at_ms = now_ms()
     asked = read_form(form, caller, area_of(parts, caller), at_ms)
@@ -108,13 +114,14 @@ async def _create(
         raise InvalidValue("matching", form.matching, f"{expected} for a {job.name}")
     order = replace(order, tenant=caller.tenant, matching=form.matching)
     first_ms = order.stops[0].earliest_ms
-    return await parts.store.create_order(
-        order,
-        at_ms,
-        idempotency=key,
-        open_at_ms=None if first_ms is None else first_ms - SCHEDULE_AHEAD_MS,
-        personal=parts.store.personal.seal_order(order, read_personal(form), at_ms),
-    )
+    with placing(order_id, traceparent, route="/v1/orders", city=caller.city):
+        return await parts.store.create_order(
+            order,
+            at_ms,
+            idempotency=key,
+            open_at_ms=None if first_ms is None else first_ms - SCHEDULE_AHEAD_MS,
+            personal=parts.store.personal.seal_order(order, read_personal(form), at_ms),
+        )
 
 
 @router.get("/orders/{order_id}")
