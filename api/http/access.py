@@ -159,5 +159,5 @@ def party_of(claims: Claims) -> Party:
 
 
 def client_of(claims: Claims) -> str:
-    """Whose idempotency keys his are."""
-    return claims.holder
+    """Whose idempotency keys his are: each city has its own, whoever else has the same name."""
+    return f"{claims.city}/{claims.holder}"

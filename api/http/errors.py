@@ -44,7 +44,7 @@ _STATUS: tuple[tuple[type[HexrunError], int], ...] = (
     (Unavailable, 503),
 )
 _HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "1"}}
-_CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large", 400: "malformed"}
+_CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 
 ERROR_SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -70,6 +70,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
         (403, "the token does not reach this"),
         (404, "no such object"),
         (409, "refused as things stand; `code` says why"),
+        (413, "the body is too long"),
         (415, "the body is not announced as application/json"),
         (422, "a value that cannot be right; `field` names it"),
         (429, "too many requests; `Retry-After` says in how many seconds again"),
@@ -202,6 +203,9 @@ def _expected(message: str) -> str:
 
 async def _http_exception(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
+    if error.status_code == 400:  # the framework's, for a body that its parser gave up
+        why = "it is not UTF-8, or nested too deeply"
+        return error_response(422, "invalid_value", f"the body is not JSON: {why}")
     code = _CODES.get(error.status_code, "http_error")
     message = f"{request.method} {request.url.path}: {error.detail}"
     return error_response(error.status_code, code, message, headers=error.headers)

@@ -107,6 +107,7 @@ async def claim(
         order_id,
         Claim(at_ms=now_ms(), rider_id=caller.sub),
         tenant=caller.tenant,
+        city=caller.city,
         action_id=idempotency_key,
     )
     if outcome.refusal is not None:

@@ -81,6 +81,7 @@ async def notice(
     noted = await parts.store.ledger.note_payment(
         PaymentNotice(
             tenant=caller.tenant,
+            city=caller.city,
             provider=form.provider,
             notice_id=form.notice_id,
             customer_id=form.customer_id,
