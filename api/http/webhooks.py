@@ -14,6 +14,7 @@ from api.http.access import Caller, Parts, WithParts, only
 from api.http.errors import RESPONSES
 from api.http.events import LIMIT, LIMIT_MAX, POSITION_MAX
 from api.http.forms import ID
+from api.http.retries import OptionalKey, key_of, mark
 from api.http.webhook_forms import (
     ChangeWebhookForm,
     DeadLetterAnswer,
@@ -44,7 +45,13 @@ Limit = Annotated[int, Query(ge=1, le=LIMIT_MAX)]
 
 
 @router.post("", status_code=201)
-async def create(form: NewWebhookForm, caller: Caller, parts: WithParts) -> SecretAnswer:
+async def create(
+    form: NewWebhookForm,
+    caller: Caller,
+    parts: WithParts,
+    response: Response,
+    idempotency_key: OptionalKey = None,
+) -> SecretAnswer:
     """A new endpoint. The answer alone has its secret."""
     whose = _whose(caller)
     await _check(parts, form.url)
@@ -59,7 +66,9 @@ async def create(form: NewWebhookForm, caller: Caller, parts: WithParts) -> Secr
         kinds=form.kinds,
         coordinate_system=form.coordinate_system.value,
         after=form.after,
+        idempotency=key_of(caller, idempotency_key, "webhooks", form, parts),
     )
+    mark(response, endpoint.key != key)
     return _with_secret(endpoint)
 
 
@@ -82,14 +91,12 @@ async def change(
 ) -> WebhookAnswer:
     """Change what is given. Counts from the cursor on; some events may come twice."""
     whose = _whose(caller)
-    given = form.model_dump(mode="json", exclude_unset=True)
+    given = form.model_dump(exclude_unset=True)
     for name in ("url", "description", "coordinate_system"):
         if name in given and given[name] is None:
             raise InvalidValue(name, None, "a value, or the key left out")
     if form.url is not None:
         await _check(parts, form.url)
-    if not given:
-        return _view(await parts.store.webhooks.one(whose, endpoint_id))
     return _view(await parts.store.webhooks.change(whose, endpoint_id, given))
 
 
@@ -101,12 +108,25 @@ async def delete(endpoint_id: EndpointId, caller: Caller, parts: WithParts) -> N
 
 @router.post("/{endpoint_id}/rotate-secret")
 async def rotate_secret(
-    endpoint_id: EndpointId, form: RotateForm, caller: Caller, parts: WithParts
+    endpoint_id: EndpointId,
+    form: RotateForm,
+    caller: Caller,
+    parts: WithParts,
+    response: Response,
+    idempotency_key: OptionalKey = None,
 ) -> SecretAnswer:
     """A new secret, which the answer alone has. Both sign for `grace_s`, then the new one."""
-    until_ms = now_ms() + form.grace_s * 1000
-    key = make_key()
-    endpoint = await parts.store.webhooks.rotate(_whose(caller), endpoint_id, key, until_ms)
+    whose, at_ms, key = _whose(caller), now_ms(), make_key()
+    what = f"webhooks/{endpoint_id}/rotate-secret"
+    endpoint = await parts.store.webhooks.rotate(
+        whose,
+        endpoint_id,
+        key,
+        at_ms + form.grace_s * 1000,
+        at_ms,
+        key_of(caller, idempotency_key, what, form, parts),
+    )
+    mark(response, endpoint.key != key)
     return _with_secret(endpoint)
 
 
