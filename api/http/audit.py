@@ -27,6 +27,7 @@ router = APIRouter(prefix="/v1", tags=["audit"], responses=RESPONSES)
 LIMIT = 100
 LIMIT_MAX = 1_000
 ID_MAX = 2**63 - 1
+OBJECT_CHARS_MAX = 200
 _READS = ("GET", "HEAD", "OPTIONS")
 
 _object: ContextVar[list[str] | None] = ContextVar("audited object", default=None)
@@ -84,10 +85,15 @@ def _deed(scope: Scope, claims: Claims, named: list[str], status: int) -> Deed:
         sub=claims.sub,
         key_id=claims.key,
         action=f"{scope['method']} {path}",
-        object=" ".join(named or map(str, scope.get("path_params", {}).values())),
+        object=_storable(" ".join(named or map(str, scope.get("path_params", {}).values()))),
         address=scope["state"].get("address", "unknown"),
         outcome=status,
     )
+
+
+def _storable(text: str) -> str:
+    """What somebody wrote into a path may be long, and hold what no database does."""
+    return text.replace("\0", "\\0")[:OBJECT_CHARS_MAX]
 
 
 class DeedAnswer(BaseModel):

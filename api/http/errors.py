@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from prometheus_client import Counter
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from api.store import UNAVAILABLE
 from dispatch.transitions import Refusal
@@ -31,6 +32,7 @@ from geo.errors import (
 _UNAVAILABLE = Counter("hexrun_http_unavailable_total", "answers of 503 by reason", ["reason"])
 
 VALUE_CHARS_MAX = 200
+_METHODS = ("GET", "POST", "PATCH", "DELETE")
 
 # The first that fits; what is not listed is our own fault.
 _STATUS: tuple[tuple[type[HexrunError], int], ...] = (
@@ -208,7 +210,16 @@ async def _http_exception(request: Request, error: Exception) -> JSONResponse:
         return error_response(422, "invalid_value", f"the body is not JSON: {why}")
     code = _CODES.get(error.status_code, "http_error")
     message = f"{request.method} {request.url.path}: {error.detail}"
-    return error_response(error.status_code, code, message, headers=error.headers)
+    headers = _allow(request) if error.status_code == 405 else error.headers
+    return error_response(error.status_code, code, message, headers=headers)
+
+
+def _allow(request: Request) -> dict[str, str]:
+    """The methods of all routes of this path: the framework names those of the first alone."""
+    scopes = {method: {**request.scope, "method": method} for method in _METHODS}
+    routes = request.app.routes
+    known = [m for m in _METHODS if any(r.matches(scopes[m])[0] is Match.FULL for r in routes)]
+    return {"Allow": ", ".join(known)}
 
 
 async def _unavailable(request: Request, error: Exception) -> JSONResponse:

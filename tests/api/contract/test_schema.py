@@ -35,7 +35,7 @@ CHECKS = [
     response_headers_conformance,
     response_schema_conformance,
 ]
-FEW, MANY = 6, 200
+FEW, MANY = 5, 400
 
 
 @pytest.fixture(scope="module")
