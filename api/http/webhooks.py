@@ -10,10 +10,9 @@ from fastapi import APIRouter, Path, Query, Response
 
 from api.auth import Claims, Role
 from api.clock import now_ms
-from api.http.access import Caller, Parts, WithParts, only
+from api.http.access import Caller, Parts, PathId, WithParts, only
 from api.http.errors import RESPONSES
-from api.http.events import LIMIT, LIMIT_MAX, POSITION_MAX
-from api.http.forms import ID
+from api.http.pages import LIMIT, POSITION_MAX, After, Limit
 from api.http.retries import OptionalKey, key_of, mark
 from api.http.webhook_forms import (
     ChangeWebhookForm,
@@ -38,10 +37,7 @@ router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"], responses=RESPONSES
 LISTED_MS = 48 * 3_600_000
 
 
-EndpointId = Annotated[str, Path(pattern=ID)]
 Position = Annotated[int, Path(ge=1, le=POSITION_MAX)]
-After = Annotated[int, Query(ge=0, le=POSITION_MAX)]
-Limit = Annotated[int, Query(ge=1, le=LIMIT_MAX)]
 
 
 @router.post("", status_code=201)
@@ -80,14 +76,14 @@ async def every(caller: Caller, parts: WithParts) -> WebhooksAnswer:
 
 
 @router.get("/{endpoint_id}")
-async def look(endpoint_id: EndpointId, caller: Caller, parts: WithParts) -> WebhookAnswer:
+async def look(endpoint_id: PathId, caller: Caller, parts: WithParts) -> WebhookAnswer:
     """The endpoint as it stands."""
     return _view(await parts.store.webhooks.one(_whose(caller), endpoint_id))
 
 
 @router.patch("/{endpoint_id}")
 async def change(
-    endpoint_id: EndpointId, form: ChangeWebhookForm, caller: Caller, parts: WithParts
+    endpoint_id: PathId, form: ChangeWebhookForm, caller: Caller, parts: WithParts
 ) -> WebhookAnswer:
     """Change what is given. Counts from the cursor on; some events may come twice."""
     whose = _whose(caller)
@@ -101,14 +97,14 @@ async def change(
 
 
 @router.delete("/{endpoint_id}", status_code=204, response_class=Response)
-async def delete(endpoint_id: EndpointId, caller: Caller, parts: WithParts) -> None:
+async def delete(endpoint_id: PathId, caller: Caller, parts: WithParts) -> None:
     """Delete it with its dead letters; what is under way may still arrive."""
     await parts.store.webhooks.delete(_whose(caller), endpoint_id)
 
 
 @router.post("/{endpoint_id}/rotate-secret")
 async def rotate_secret(
-    endpoint_id: EndpointId,
+    endpoint_id: PathId,
     form: RotateForm,
     caller: Caller,
     parts: WithParts,
@@ -131,19 +127,19 @@ async def rotate_secret(
 
 
 @router.post("/{endpoint_id}/pause")
-async def pause(endpoint_id: EndpointId, caller: Caller, parts: WithParts) -> WebhookAnswer:
+async def pause(endpoint_id: PathId, caller: Caller, parts: WithParts) -> WebhookAnswer:
     """Send nothing more after about a second; events wait."""
     return _view(await parts.store.webhooks.pause(_whose(caller), endpoint_id, "asked"))
 
 
 @router.post("/{endpoint_id}/resume")
-async def resume(endpoint_id: EndpointId, caller: Caller, parts: WithParts) -> WebhookAnswer:
+async def resume(endpoint_id: PathId, caller: Caller, parts: WithParts) -> WebhookAnswer:
     """Go on from the cursor, in order; what was failing is tried at once."""
     return _view(await parts.store.webhooks.resume(_whose(caller), endpoint_id))
 
 
 @router.post("/{endpoint_id}/probe")
-async def probe(endpoint_id: EndpointId, caller: Caller, parts: WithParts) -> ProbeAnswer:
+async def probe(endpoint_id: PathId, caller: Caller, parts: WithParts) -> ProbeAnswer:
     """Send a signed test event now, paused or not, and tell what came of it."""
     endpoint = await parts.store.webhooks.one(_whose(caller), endpoint_id)
     event_id = f"probe-{uuid.uuid4().hex}"
@@ -169,7 +165,7 @@ async def probe(endpoint_id: EndpointId, caller: Caller, parts: WithParts) -> Pr
 
 @router.get("/{endpoint_id}/dead-letters")
 async def dead_letters(
-    endpoint_id: EndpointId,
+    endpoint_id: PathId,
     caller: Caller,
     parts: WithParts,
     after: After = 0,
@@ -187,7 +183,7 @@ async def dead_letters(
 
 
 @router.post("/{endpoint_id}/dead-letters/retry")
-async def retry_all(endpoint_id: EndpointId, caller: Caller, parts: WithParts) -> RetryAnswer:
+async def retry_all(endpoint_id: PathId, caller: Caller, parts: WithParts) -> RetryAnswer:
     """Have every dead letter sent once more; those that arrive leave the list."""
     asked = await parts.store.webhooks.retry_dead(_whose(caller), endpoint_id, None)
     return RetryAnswer(asked=asked)
@@ -195,7 +191,7 @@ async def retry_all(endpoint_id: EndpointId, caller: Caller, parts: WithParts) -
 
 @router.post("/{endpoint_id}/dead-letters/{position}/retry")
 async def retry_one(
-    endpoint_id: EndpointId, position: Position, caller: Caller, parts: WithParts
+    endpoint_id: PathId, position: Position, caller: Caller, parts: WithParts
 ) -> RetryAnswer:
     """Have the dead letter of this position sent once more."""
     asked = await parts.store.webhooks.retry_dead(_whose(caller), endpoint_id, position)
@@ -204,7 +200,7 @@ async def retry_one(
 
 @router.get("/{endpoint_id}/deliveries")
 async def deliveries(
-    endpoint_id: EndpointId,
+    endpoint_id: PathId,
     caller: Caller,
     parts: WithParts,
     before: Annotated[int, Query(ge=1, le=POSITION_MAX)] = POSITION_MAX,
