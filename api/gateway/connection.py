@@ -453,9 +453,11 @@ class Connection:
         store, order_id, command = self._parts.store, effect.order_id, effect.command
         if not isinstance(command, Claim):
             return await store.run(order_id, command, action_id=effect.action_id)
-        assert self.session.claims is not None
-        tenant = self.session.claims.tenant
-        return await store.hall.claim(order_id, command, tenant=tenant, action_id=effect.action_id)
+        who = self.session.claims
+        assert who is not None
+        return await store.hall.claim(
+            order_id, command, tenant=who.tenant, city=who.city, action_id=effect.action_id
+        )
 
     # --- endings ------------------------------------------------------------------------------
 

@@ -6,26 +6,27 @@ import secrets
 from dataclasses import replace
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Path, Response
+from fastapi import APIRouter, Header, Response
 
 from api.auth import Role
 from api.clock import now_ms
 from api.http.access import (
     AnswerSystem,
     Caller,
+    PathId,
     ScopedCaller,
     WithCapacity,
     WithParts,
     area_of,
     client_of,
     only,
+    order_for,
     party_of,
-    reach_order,
 )
 from api.http.answers import OrderAnswer, QuoteAnswer, view_order, view_quote
 from api.http.audit import about
 from api.http.errors import RESPONSES, refusal_response
-from api.http.forms import ID, CancelForm, NewOrderForm, QuoteForm
+from api.http.forms import CancelForm, NewOrderForm, QuoteForm
 from api.http.personal import personal_for, read_personal
 from api.http.prices import PRICE_TTL_S, open_price, read_form, sign_price
 from api.http.retries import ABOUT, KEY, OptionalKey, mark, needed_key_of
@@ -35,11 +36,10 @@ from api.traces import placing
 from dispatch.commands import Cancel
 from dispatch.registry import job_type, matchings_of
 from geo.datum import System
-from geo.errors import InvalidValue, NotFound
+from geo.errors import InvalidValue
 
 router = APIRouter(prefix="/v1", tags=["orders"], responses=RESPONSES)
 
-OrderId = Annotated[str, Path(pattern=ID)]
 # An order for later is brought before the dispatcher so long before its first stop may be served.
 SCHEDULE_AHEAD_MS = 60 * 60_000
 _BUYERS = (Role.CUSTOMER, Role.MERCHANT, Role.INTEGRATOR, Role.OPERATOR)
@@ -126,7 +126,7 @@ async def _create(
 
 @router.get("/orders/{order_id}")
 async def look(
-    order_id: OrderId,
+    order_id: PathId,
     caller: ScopedCaller,
     parts: WithParts,
     capacity: WithCapacity,
@@ -134,16 +134,13 @@ async def look(
 ) -> OrderAnswer:
     """The order as it stands, with the states of its stops and its live attempt."""
     async with capacity.reads.share():
-        order = await parts.store.order(order_id)
-    if order is None:
-        raise NotFound(f"no order {order_id!r}")
-    reach_order(caller, order)
+        order = await order_for(caller, parts, order_id)
     return view_order(order, coordinate_system, await personal_for(caller, order, parts))
 
 
 @router.post("/orders/{order_id}/cancel", response_model=OrderAnswer)
 async def cancel(
-    order_id: OrderId,
+    order_id: PathId,
     form: CancelForm,
     caller: Caller,
     parts: WithParts,
@@ -156,10 +153,7 @@ async def cancel(
     With an Idempotency-Key the same request again gives the first answer again.
     """
     party = party_of(caller)
-    order = await parts.store.order(order_id)
-    if order is None:
-        raise NotFound(f"no order {order_id!r}")
-    reach_order(caller, order)
+    await order_for(caller, parts, order_id)
     outcome = await parts.store.run(
         order_id,
         Cancel(at_ms=now_ms(), by=party, reason=without_numbers(form.reason)),

@@ -16,6 +16,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from api.cancelling import end_if_cancelled
+from api.clock import DAY_MS
 from api.codec import to_json_text
 from api.data_keys import KeyRing
 from api.personal import Sealed
@@ -30,7 +31,7 @@ from api.store.leases import Leases
 from api.store.ledger import LedgerStore
 from api.store.migrate import asyncpg_url
 from api.store.numbers import SandboxNumbers
-from api.store.personal import DAY_MS, PersonalStore
+from api.store.personal import PersonalStore
 from api.store.quick import Quick
 from api.store.sequencing import WAKE_UP, Sequencing
 from api.store.timekeeping import ask_time, keep_time

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from api.supervisor.leash import tie_to_parent
     from api.supervisor.process import Account, Child, announce_ready, leashed
     from api.supervisor.programs import postgres_account, postgres_programs
+    from api.supervisor.running import no_postgres, running_postgres
     from api.supervisor.servers import open_servers, server_services
     from api.supervisor.service import Service, ServiceStatus
     from api.supervisor.supervisor import Supervisor
@@ -55,6 +56,8 @@ _WHERE = {
     "leashed": "process",
     "postgres_account": "programs",
     "postgres_programs": "programs",
+    "no_postgres": "running",
+    "running_postgres": "running",
     "open_servers": "servers",
     "server_services": "servers",
     "Service": "service",
@@ -75,9 +78,11 @@ __all__ = [
     "Supervisor",
     "announce_ready",
     "leashed",
+    "no_postgres",
     "open_servers",
     "postgres_account",
     "postgres_programs",
+    "running_postgres",
     "server_services",
     "tie_to_parent",
 ]

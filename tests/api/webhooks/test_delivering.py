@@ -330,11 +330,11 @@ async def test_rotated_secrets_sign_side_by_side(
     order = await live("o1", 2)
     await settled(made)
     key = make_key()
-    await store.webhooks.rotate(HERE, made.id, key, now_ms() + 60_000)
+    await store.webhooks.rotate(HERE, made.id, key, now_ms() + 60_000, now_ms())
     await asyncio.sleep(0.3)  # the sender looks every 50 ms
     order = await more(order, 4)
     await settled(made)
-    await store.webhooks.rotate(HERE, made.id, make_key(), 0)
+    await store.webhooks.rotate(HERE, made.id, make_key(), 0, now_ms())
     await asyncio.sleep(0.3)
     await more(order, 6)
     await settled(made)
