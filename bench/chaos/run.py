@@ -30,20 +30,21 @@ SHOWN_MAX = 20
 
 @dataclass(frozen=True)
 class Options:
-    """What a run is made of; everything random comes from `seed`."""
+    """What a run is made of; everything random comes from `seed`.
+
+    At most `live_max` orders are under way at a time, `rate` are placed a second at most, 0 for as
+    many as the system takes. With `even` the faults are as far apart as they can be.
+    """
 
     seed: int
     orders: int
     faults: int
     riders: int
+    live_max: int
     rate: float
     quiet_s: float
+    even: bool = False
     keep: bool = False
-
-    @property
-    def fault_s(self) -> float:
-        """For how long there are faults: as long as orders are placed."""
-        return self.orders / self.rate
 
 
 class RunFailed(Exception):
@@ -96,9 +97,10 @@ async def _run(options: Options, data: Path) -> tuple[dict[str, Any], Verdict]:
         "seed": options.seed,
         "orders": options.orders,
         "riders": options.riders,
+        "live_max": options.live_max,
         "rate": options.rate,
         "faults": options.faults,
-        "fault_s": options.fault_s,
+        "even": options.even,
         "quiet_s": options.quiet_s,
     }
     with DataFolder(data) as folder:
@@ -108,7 +110,7 @@ async def _run(options: Options, data: Path) -> tuple[dict[str, Any], Verdict]:
         try:
             await supervisor.start()
             up_s = time.monotonic() - began_s
-            _say(f"up in {up_s:.0f} s; {options.faults} faults in {options.fault_s:.0f} s")
+            _say(f"up in {up_s:.0f} s; {options.orders} orders, {options.faults} faults")
             await _until_ended(supervisor, "load")
             evidence = await _gathered(plant, folder.path)
             restarts = {s.name: s.restarts for s in supervisor.status() if s.restarts}
@@ -141,7 +143,7 @@ async def _gathered(plant: Plant, data: Path) -> Evidence:
     ends_s = time.monotonic() + OUTBOX_LIMIT_S
     while True:
         await _until_empty(plant, ends_s)
-        evidence = await gather(plant.postgres, data)
+        evidence = await gather(plant.postgres, data, plant.redis)
         if not evidence.outbox or time.monotonic() >= ends_s:
             return evidence
 
@@ -159,6 +161,7 @@ async def _until_empty(plant: Plant, ends_s: float) -> None:
 
 def _report(options: Options, evidence: Evidence, verdict: Verdict) -> dict[str, Any]:
     faults = [line for line in evidence.told("fault")]
+    placing_s, lived_s = _lasted(evidence)
     states = Counter(row["state"] for row in evidence.orders if row["tenant"] == "chaos")
     live = ("scheduled", "open", "assigned", "under_way", "done")
     acked = {line["order"] for line in evidence.told("order")}
@@ -178,8 +181,21 @@ def _report(options: Options, evidence: Evidence, verdict: Verdict) -> dict[str,
         "fixes": sum(1 for _ in evidence.told("fix")),
         "events": len(evidence.events),
         "dispatchers": len(evidence.runs),
+        "hall_orders": len({x["order"] for x in evidence.told("order") if x["matching"] == "hall"}),
+        "payments": sum(1 for _ in evidence.told("payment")),
+        "webhooks": sum(line["answer"] == 200 for line in evidence.told("receipt")),
+        "orders_per_s": round(len(acked) / placing_s, 1) if placing_s else None,
+        "quiet_after_s": round(lived_s - placing_s, 1),
         "recovery_s": recovery(evidence.logs),
     }
+
+
+def _lasted(evidence: Evidence) -> tuple[float, float]:
+    """Seconds from the first order to the last one placed, and to the end of all."""
+    begins = next(line["ms"] for line in evidence.told("load_begins"))
+    placed = next(line["ms"] for line in evidence.told("orders_placed"))
+    ended = max((line["ms"] for line in evidence.told("order_ended")), default=placed)
+    return (placed - begins) / 1000, (max(ended, placed) - begins) / 1000
 
 
 def _table(report: dict[str, Any]) -> str:

@@ -36,12 +36,13 @@ TWINS = ("gateway", "http", "dispatcher", "sequencer", "sender", "stream")
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """`verb` is done to `target` from `at_s` for `seconds`; `amount` in the verb's own unit.
+    """`verb` is done to `target` for `seconds`; `amount` in the verb's own unit.
 
-    `twin` (1 or 2) says which of two; for a dispatcher 1 is the one that owns the city.
+    `at` says when, 0 to 1: how much of the load is placed by then. `twin` (1 or 2) says which of
+    two; for a dispatcher 1 is one that owns a city.
     """
 
-    at_s: float
+    at: float
     verb: str
     target: str
     twin: int
@@ -53,8 +54,8 @@ class Fault:
         return f"{self.verb} {self.target}"
 
 
-def schedule(seed: int, count: int, seconds: float, *, webhooks: bool) -> list[Fault]:
-    """`count` faults over `seconds`, evenly with some chance.
+def schedule(seed: int, count: int, *, webhooks: bool, even: bool = False) -> list[Fault]:
+    """`count` faults over the whole load, with some chance between them, or `even`ly.
 
     All ways are dealt before one comes again; the first deal begins with one of each verb and with
     every kill, so that a short run has these too.
@@ -67,13 +68,13 @@ def schedule(seed: int, count: int, seconds: float, *, webhooks: bool) -> list[F
         dealt += deck if dealt else _with_first(deck)
     dealt = dealt[:count]
     rng.shuffle(dealt)
-    gap_s = seconds / max(1, count)
+    gap = 1 / max(1, count)
     faults = []
     for n, way in enumerate(dealt):
         lasts_s, amount = WAYS[way]
         faults.append(
             Fault(
-                at_s=round((n + rng.uniform(0.0, 0.8)) * gap_s, 3),
+                at=round((n + (0.0 if even else rng.uniform(0.0, 0.8))) * gap, 6),
                 verb=way[0],
                 target=way[1],
                 twin=1 if way[1] == "dispatcher" and rng.random() < 0.8 else rng.choice((1, 2)),

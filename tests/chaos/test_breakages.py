@@ -27,12 +27,12 @@ from api.store import Store, migrate
 from api.supervisor import leashed
 from bench.chaos.checker import gather, judge
 from bench.chaos.checker.gather import read_journals
-from bench.chaos.customers import World
 from bench.chaos.levers import Levers
 from bench.chaos.logs import Log
 from bench.chaos.phones import Phone
 from bench.chaos.plant import free_ports
 from bench.chaos.shim import compile_shim, shim_environment
+from bench.chaos.world import City, World
 from dispatch.commands import GoOffShift, GoOnShift
 from dispatch.model import Place, Rider
 from dispatch.registry import OrderForm, StopForm, job_type
@@ -224,9 +224,7 @@ async def test_fixes_acknowledged_too_early_are_seen(scene):
     gateway = scene.start("gateway", str(BROKEN / "hasty.py"), HEXRUN_STREAM_PORT=port, **shim)
     levers.set_shim("gateway", fsync_ms=20_000)
     world = World(
-        city=CITY,
-        lat=LAT,
-        lon=LON,
+        cities=[City(CITY, LAT, LON)],
         secret=SECRET,
         http=[],
         streams=[f"ws://127.0.0.1:{port}/v1/stream"],
@@ -239,7 +237,7 @@ async def test_fixes_acknowledged_too_early_are_seen(scene):
         def settled(self, fix):
             acked.append(fix["seq"])
 
-    phone = asyncio.create_task(Watched(world, "r1", 0, tenant="one").run())
+    phone = asyncio.create_task(Watched(world, "r1", 0, world.cities[0], tenant="one").run())
 
     async def enough():
         return len(acked) >= 5
