@@ -18,6 +18,7 @@ def chaos(
     seed: int = typer.Option(1, help="Everything random comes from it."),
     keep: bool = typer.Option(False, "--keep", help="Keep the data folder in any case."),
     as_json: bool = typer.Option(False, "--json", help="The report as one line of JSON."),
+    markdown: bool = typer.Option(False, "--markdown", help="A row for docs/reliability.md."),
 ) -> None:
     """Kill, pause, cut and slow the live system under load; exit code 1 for a broken promise."""
     from bench.chaos.run import Options, run
@@ -34,4 +35,4 @@ def chaos(
         even=even,
         keep=keep,
     )
-    raise typer.Exit(run(options, as_json))
+    raise typer.Exit(run(options, "json" if as_json else "markdown" if markdown else "table"))

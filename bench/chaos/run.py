@@ -18,7 +18,8 @@ from typing import Any
 import asyncpg
 
 from api.supervisor import DataFolder, Supervisor
-from bench.chaos.checker import Evidence, Verdict, gather, judge
+from bench.chaos.checker import PROMISES, Evidence, Verdict, gather, judge
+from bench.chaos.cpu import Cpu
 from bench.chaos.plant import Plant, make_plant
 from bench.chaos.recovery import recovery
 from geo.errors import StartupError
@@ -51,39 +52,57 @@ class RunFailed(Exception):
     """The run itself could not be done; says nothing about the promises."""
 
 
-def run(options: Options, as_json: bool) -> int:
-    """Runs, prints the report and gives the exit code.
+def run(options: Options, form: str) -> int:
+    """Runs, prints the report in the form (`table`, `json`, `markdown`) and gives the exit code.
 
     0: every promise was kept. 1: one was broken. 2: the run could not be done. 130: it was stopped.
+    """
+    try:
+        report, verdict = in_folder(options)
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        return 130
+    except (RunFailed, StartupError) as error:
+        _say(f"the run could not be done: {error}")
+        return 2
+    for line in broken(verdict).splitlines():
+        _say(line)
+    for name in verdict.not_checked:
+        _say(f"NOT CHECKED {name}: the system has nothing of it")
+    shown = {"json": json.dumps, "markdown": _row, "table": _table}[form]
+    print(shown(report), flush=True)
+    return 0 if verdict.kept else 1
+
+
+def in_folder(options: Options) -> tuple[dict[str, Any], Verdict]:
+    """The report and the verdict of a run in a folder of its own.
+
+    The folder is removed unless a promise was broken, the run failed, or `keep`.
     """
     logging.basicConfig(level=logging.CRITICAL)  # that things die and come back is the plan
     data = Path(tempfile.mkdtemp(prefix="hexrun-chaos-"))
     data.chmod(0o755)  # PostgreSQL's user passes through it
+    keep = True
     try:
         report, verdict = asyncio.run(_run(options, data))
+        keep = options.keep or not verdict.kept
+        if keep:
+            report["data"] = str(data)
+        return report, verdict
     except (KeyboardInterrupt, asyncio.CancelledError):
-        shutil.rmtree(data, ignore_errors=True)
-        return 130
-    except (RunFailed, StartupError) as error:
-        _say(f"the run could not be done: {error}")
-        _hint(data)
-        return 2
-    except BaseException:
-        _hint(data)
+        keep = False
         raise
-    for found in verdict.broken[:SHOWN_MAX]:
-        _say(f"BROKEN {found.promise}: {found.subject}: {found.what}")
-    if len(verdict.broken) > SHOWN_MAX:
-        _say(f"... and {len(verdict.broken) - SHOWN_MAX} more")
-    for name in verdict.not_checked:
-        _say(f"NOT CHECKED {name}: the system has nothing of it")
-    if verdict.kept and not options.keep:
-        shutil.rmtree(data, ignore_errors=True)
-    else:
-        report["data"] = str(data)
-        _hint(data)
-    print(json.dumps(report) if as_json else _table(report), flush=True)
-    return 0 if verdict.kept else 1
+    finally:
+        if keep:
+            _hint(data)
+        else:
+            shutil.rmtree(data, ignore_errors=True)
+
+
+def broken(verdict: Verdict) -> str:
+    """The first SHOWN_MAX breakages, one a line."""
+    lines = [f"BROKEN {b.promise}: {b.subject}: {b.what}" for b in verdict.broken]
+    more = len(lines) - SHOWN_MAX
+    return "\n".join(lines[:SHOWN_MAX] + ([f"... and {more} more"] if more > 0 else []))
 
 
 async def _run(options: Options, data: Path) -> tuple[dict[str, Any], Verdict]:
@@ -111,7 +130,9 @@ async def _run(options: Options, data: Path) -> tuple[dict[str, Any], Verdict]:
             await supervisor.start()
             up_s = time.monotonic() - began_s
             _say(f"up in {up_s:.0f} s; {options.orders} orders, {options.faults} faults")
-            await _until_ended(supervisor, "load")
+            cpu = Cpu()
+            cpu.look(supervisor.status(), fresh=False)
+            await _until_ended(supervisor, "load", cpu)
             evidence = await _gathered(plant, folder.path)
             restarts = {s.name: s.restarts for s in supervisor.status() if s.restarts}
         finally:
@@ -119,13 +140,15 @@ async def _run(options: Options, data: Path) -> tuple[dict[str, Any], Verdict]:
     verdict = judge(evidence)
     report = _report(options, evidence, verdict)
     report["restarts"] = restarts
+    report["cpu_s"] = cpu.used_s()
     report["up_s"] = round(up_s, 1)
     report["ran_s"] = round(time.monotonic() - began_s, 1)
     return report, verdict
 
 
-async def _until_ended(supervisor: Supervisor, name: str) -> None:
+async def _until_ended(supervisor: Supervisor, name: str, cpu: Cpu) -> None:
     while True:
+        cpu.look(supervisor.status(), fresh=True)
         states = {status.name: status.state for status in supervisor.status()}
         if states[name] == "ended":
             return
@@ -184,7 +207,7 @@ def _report(options: Options, evidence: Evidence, verdict: Verdict) -> dict[str,
         "hall_orders": len({x["order"] for x in evidence.told("order") if x["matching"] == "hall"}),
         "payments": sum(1 for _ in evidence.told("payment")),
         "webhooks": sum(line["answer"] == 200 for line in evidence.told("receipt")),
-        "orders_per_s": round(len(acked) / placing_s, 1) if placing_s else None,
+        "steady_per_s": _steady(evidence),
         "quiet_after_s": round(lived_s - placing_s, 1),
         "recovery_s": recovery(evidence.logs),
     }
@@ -196,6 +219,33 @@ def _lasted(evidence: Evidence) -> tuple[float, float]:
     placed = next(line["ms"] for line in evidence.told("orders_placed"))
     ended = max((line["ms"] for line in evidence.told("order_ended")), default=placed)
     return (placed - begins) / 1000, (max(ended, placed) - begins) / 1000
+
+
+def _steady(evidence: Evidence) -> float | None:
+    """Orders that ended a second, from the first fifth of them to the last one."""
+    ends = sorted(line["ms"] for line in evidence.told("order_ended"))
+    middle = ends[len(ends) // 5 : len(ends) * 4 // 5]
+    if len(middle) < 2 or middle[0] == middle[-1]:
+        return None
+    return round(1000 * (len(middle) - 1) / (middle[-1] - middle[0]), 1)
+
+
+def _row(report: dict[str, Any]) -> str:
+    """For the table of docs/reliability.md."""
+    promises = [report[name] for name in PROMISES]
+    cells = (
+        f"seed {report['seed']}",
+        f"{report['orders']:,}",
+        f"{report['faults']:,}",
+        f"{report['actions']:,}",
+        f"{report['fixes']:,}",
+        f"{report['webhooks']:,}",
+        str(sum(count or 0 for count in promises)),
+        str(report["orders_unfinished"]),
+        str(report["steady_per_s"]),
+        f"{report['ran_s']:,.0f} s",
+    )
+    return f"| {' | '.join(cells)} |"
 
 
 def _table(report: dict[str, Any]) -> str:

@@ -20,11 +20,13 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from redis.asyncio import Redis
 
 from api.clock import now_ms
 from api.sequencer import run_sequencer
 from api.store import Store, migrate
 from api.supervisor import leashed
+from bench.chaos import markers
 from bench.chaos.checker import gather, judge
 from bench.chaos.checker.gather import read_journals
 from bench.chaos.levers import Levers
@@ -112,7 +114,9 @@ class Scene:
 
     async def order(self, order_id, tenant):
         job, at_ms = job_type("delivery"), now_ms()
-        form = OrderForm(customer_id="c", stops=(StopForm(place=HERE), StopForm(place=THERE)))
+        form = OrderForm(
+            customer_id=f"c-{order_id}", stops=(StopForm(place=HERE), StopForm(place=THERE))
+        )
         order = job.order(order_id, CITY, form, job.quote(form, at_ms), at_ms)
         await self.store.create_order(replace(order, tenant=tenant), at_ms, idempotency=None)
 
@@ -252,3 +256,19 @@ async def test_fixes_acknowledged_too_early_are_seen(scene):
     # Its riders' events have no sequencer here: only what this breakage breaks is looked at.
     found = await scene.red()
     assert set(found) - {"events_lost"} == {"fixes_lost"}
+
+
+async def test_personal_data_in_the_clear_are_seen_wherever_they_lie(scene):
+    connection = await asyncpg.connect(scene.postgres.replace("+asyncpg", ""))
+    await connection.execute(f"INSERT INTO members VALUES ('{markers.NAME}', 1)")
+    await connection.close()
+    (scene.data / "logs").mkdir()
+    (scene.data / "logs" / "http.log").write_text(f"asked for {markers.phone(7)}")
+    redis = Redis.from_url(scene.redis)
+    await redis.xadd("city:events", {"event": markers.address(3)})
+    await redis.set("harmless", "nothing")
+    evidence = await gather(scene.postgres.replace("+asyncpg", ""), scene.data, scene.redis)
+    await redis.flushdb()
+    await redis.aclose()
+    where = {found.subject for found in judge(evidence).broken}
+    assert where == {"public.members", "logs/http.log", "redis b'city:events'"}

@@ -16,6 +16,6 @@ Shares no code with the product: it would share its mistakes.
 
 from bench.chaos.checker.evidence import Broken, Evidence
 from bench.chaos.checker.gather import gather
-from bench.chaos.checker.verdict import Verdict, judge
+from bench.chaos.checker.verdict import PROMISES, Verdict, judge
 
-__all__ = ["Broken", "Evidence", "Verdict", "gather", "judge"]
+__all__ = ["PROMISES", "Broken", "Evidence", "Verdict", "gather", "judge"]
