@@ -16,6 +16,7 @@ def chaos(
     rate: float = typer.Option(0.0, help="Orders a second at most; 0 for the form's own."),
     even: bool = typer.Option(False, "--even", help="Faults at even distances."),
     seed: int = typer.Option(1, help="Everything random comes from it."),
+    only: str = typer.Option("", help="Kinds, verbs or targets of faults, with commas between."),
     keep: bool = typer.Option(False, "--keep", help="Keep the data folder in any case."),
     as_json: bool = typer.Option(False, "--json", help="The report as one line of JSON."),
     markdown: bool = typer.Option(False, "--markdown", help="A row for docs/reliability.md."),
@@ -33,6 +34,7 @@ def chaos(
         rate=rate or form[4],
         quiet_s=form[5],
         even=even,
+        only=only,
         keep=keep,
     )
     raise typer.Exit(run(options, "json" if as_json else "markdown" if markdown else "table"))

@@ -169,6 +169,7 @@ _HOW = {
     "delay": Faults._proxy,
     "stall": Faults._proxy,
     "half_open": Faults._proxy,
+    "silence": Faults._proxy,
     "receivers": Faults._receivers,
     "slow_fsync": Faults._slow_fsync,
     "clock_step": Faults._clock_step,
@@ -216,9 +217,8 @@ async def main(config: dict[str, Any]) -> None:
     patience_s = max(PATIENCE_S, 2 * gap_s)
     faults = Faults(Path(config["data"]), levers, config["redis_url"], log, patience_s)
     webhooks = levers.get("webhooks") == "on"
-    await faults.run(
-        schedule(config["seed"], config["faults"], webhooks=webhooks, even=config["even"])
-    )
+    how = {"webhooks": webhooks, "even": config["even"], "only": config["only"]}
+    await faults.run(schedule(config["seed"], config["faults"], **how))
     levers.set(DONE, "yes")
 
 

@@ -34,7 +34,8 @@ class Options:
     """What a run is made of; everything random comes from `seed`.
 
     At most `live_max` orders are under way at a time, `rate` are placed a second at most, 0 for as
-    many as the system takes. With `even` the faults are as far apart as they can be.
+    many as the system takes. With `even` the faults are as far apart as they can be; `only` names
+    kinds, verbs or targets.
     """
 
     seed: int
@@ -45,6 +46,7 @@ class Options:
     rate: float
     quiet_s: float
     even: bool = False
+    only: str = ""
     keep: bool = False
 
 
@@ -120,6 +122,7 @@ async def _run(options: Options, data: Path) -> tuple[dict[str, Any], Verdict]:
         "rate": options.rate,
         "faults": options.faults,
         "even": options.even,
+        "only": options.only,
         "quiet_s": options.quiet_s,
     }
     with DataFolder(data) as folder:

@@ -25,6 +25,7 @@ WAYS: dict[tuple[str, str], tuple[float, int]] = {
     **{("stall", name): (2.5, 0) for name in ("postgres", "redis", "http", "stream")},
     **{("half_open", name): (2.5, 0) for name in
        ("postgres", "redis", "http", "stream", "webhooks")},
+    **{("silence", name): (2.0, 0) for name in ("postgres", "redis")},
     ("slow_fsync", "gateway"): (3.0, 400),
     ("slow_fsync", "postgres"): (3.0, 150),
     **{("clock_step", name): (4.0, 30_000) for name in
@@ -54,14 +55,20 @@ class Fault:
         return f"{self.verb} {self.target}"
 
 
-def schedule(seed: int, count: int, *, webhooks: bool, even: bool = False) -> list[Fault]:
-    """`count` faults over the whole load, with some chance between them, or `even`ly.
+def schedule(
+    seed: int, count: int, *, webhooks: bool, even: bool = False, only: str = ""
+) -> list[Fault]:
+    """`count` faults over the whole load, with some chance between them, or `even`ly; of `only`
+    these kinds, verbs or targets, with commas between.
 
     All ways are dealt before one comes again; the first deal begins with one of each verb and with
     every kill, so that a short run has these too.
     """
     rng = random.Random(f"faults {seed}")
     ways = [w for w in WAYS if webhooks or not (w[0] == "receivers" or w[1] in _OF_WEBHOOKS)]
+    if only:
+        names = {name.strip() for name in only.split(",")}
+        ways = [w for w in ways if names & {w[0], w[1], f"{w[0]} {w[1]}"}]
     dealt: list[tuple[str, str]] = []
     while len(dealt) < count:
         deck = rng.sample(ways, len(ways))

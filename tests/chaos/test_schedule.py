@@ -28,6 +28,16 @@ def test_without_webhooks_nobody_breaks_them():
     assert not {fault.kind for fault in faults} & {"kill sender", "cut webhooks", "receivers 500"}
 
 
+def test_only_what_is_named_is_done():
+    kinds = {fault.kind for fault in schedule(1, 40, webhooks=True, only="silence, kill http")}
+    assert kinds == {"silence postgres", "silence redis", "kill http"}
+
+
+def test_even_faults_are_as_far_apart_as_can_be():
+    instants = [fault.at for fault in schedule(1, 4, webhooks=True, even=True)]
+    assert instants == [0.0, 0.25, 0.5, 0.75]
+
+
 def test_faults_come_in_time():
     faults = schedule(3, 40, webhooks=False)
     instants = [fault.at for fault in faults]
