@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test test-long bench chaos lint format console clean
+.PHONY: install demo test test-long bench chaos chaos-long lint format console clean
 
 install: $(STAMP)
 
@@ -40,6 +40,11 @@ bench: install
 chaos: install
 	@command -v gcc >/dev/null || scripts/debian-packages gcc libc6-dev
 	@$(RUN)/python -m bench chaos $(ARGS)
+
+# Prints a row of docs/reliability.md for each seed; hours.
+chaos-long: install
+	@command -v gcc >/dev/null || scripts/debian-packages gcc libc6-dev
+	@for seed in 1 2 3; do $(RUN)/python -m bench chaos --seed $$seed --markdown $(ARGS) || exit; done
 
 format: install
 	$(RUN)/ruff check --fix .

@@ -96,7 +96,8 @@ class SolverProcess:
         try:
             async with asyncio.timeout(limit_s):
                 return await self._ask(self._process, packed.size, msgspec.msgpack.encode(policy))
-        except (TimeoutError, asyncio.IncompleteReadError, OSError) as error:
+        except (TimeoutError, asyncio.IncompleteReadError, OSError, RuntimeError) as error:
+            # RuntimeError: uvloop's pipe of a solver that died between two rounds.
             self.was_late = isinstance(error, TimeoutError)
             log.warning("solver_failed", error=type(error).__name__, limit_s=limit_s)
             process, self._process = self._process, None

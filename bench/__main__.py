@@ -21,6 +21,19 @@ def speed_round(runs: int = 20, as_json: bool = typer.Option(False, "--json")) -
     run(runs, as_json)
 
 
+@load.command("live")
+def load_live(
+    orders: int = 600,
+    riders: int = 80,
+    live_max: int = 80,
+    as_json: bool = typer.Option(False, "--json"),
+) -> None:
+    """Orders through their whole life by the whole live system, over HTTP and sockets."""
+    from bench.load.live import run
+
+    run(orders, riders, live_max, as_json)
+
+
 @load.command("orders")
 def load_orders(
     workers: int = 16,

@@ -17,9 +17,15 @@ def means_unavailable(sqlstate: str | None) -> bool:
 
 
 @contextlib.contextmanager
-def telling_unavailable() -> Iterator[None]:
+def telling_unavailable(driver: asyncpg.Connection | None = None) -> Iterator[None]:
+    """Unavailable instead of asyncpg's errors. A `driver` that has gone silent is cut at once:
+    a goodbye, or the end of its transaction, would wait for it again."""
     try:
         yield
+    except TimeoutError as error:
+        if driver is not None:
+            driver.terminate()
+        raise Unavailable("PostgreSQL: no answer in time") from error
     except (OSError, asyncpg.InterfaceError) as error:
         raise Unavailable(f"PostgreSQL: {error}") from error
     except asyncpg.PostgresError as error:

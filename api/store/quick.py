@@ -14,6 +14,7 @@ from sqlalchemy.engine import URL
 from api.codec import digest_of_command, order_from_json, to_json_text
 from api.personal import Sealed
 from api.store.away import telling_unavailable
+from api.store.connecting import ANSWER_LIMIT_S, CONNECT_LIMIT_S, SESSION
 from api.store.rows import Change, add_changes, add_order, change_by
 from api.store.statement import Statement
 from api.store.values import Created, IdempotencyKey, Outcome
@@ -26,7 +27,7 @@ CONNECTIONS_MAX = 8
 WAIT_S = 10.0
 CREATED_STATUS = 201
 # The statements are large and always the same: planned once a connection, not at each call.
-SESSION = {"application_name": "hexrun quick", "plan_cache_mode": "force_generic_plan"}
+_QUICK = {"application_name": "hexrun quick", "plan_cache_mode": "force_generic_plan"}
 
 
 class Quick:
@@ -44,7 +45,9 @@ class Quick:
                 min_size=0,
                 max_size=CONNECTIONS_MAX,
                 reset=_leave_as_it_is,
-                server_settings=SESSION,
+                timeout=CONNECT_LIMIT_S,
+                command_timeout=ANSWER_LIMIT_S,
+                server_settings=SESSION | _QUICK,
             )
         )
 
@@ -114,11 +117,14 @@ class Quick:
         try:
             with telling_unavailable():
                 async with self._pool.acquire(timeout=WAIT_S) as driver:
-                    if action_id is None:
-                        body = await driver.fetchval(_READ, order_id)
-                    else:
-                        actor = getattr(command, "rider_id", "")
-                        body = await driver.fetchval(_READ_UNLESS_KNOWN, order_id, actor, action_id)
+                    with telling_unavailable(driver):
+                        if action_id is None:
+                            body = await driver.fetchval(_READ, order_id)
+                        else:
+                            who = getattr(command, "rider_id", "")
+                            body = await driver.fetchval(
+                                _READ_UNLESS_KNOWN, order_id, who, action_id
+                            )
         except Unavailable:
             return None  # perhaps only this connection: the other way tries a fresh one
         return None if body is None else order_from_json(body)

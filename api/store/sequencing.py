@@ -12,6 +12,7 @@ import asyncpg
 from sqlalchemy.engine import URL
 
 from api.store.away import telling_unavailable
+from api.store.connecting import ANSWER_LIMIT_S, CONNECT_LIMIT_S, SESSION
 from api.store.rows import event_from_row, events_by_id
 from api.store.values import Positioned
 
@@ -19,14 +20,7 @@ CHANNEL = "hexrun_outbox"
 WAKE_UP = f"NOTIFY {CHANNEL}"
 # Any number that no other program uses as an advisory lock in this database.
 SEQUENCER_LOCK = 0x6865_7872_0002
-# A sequencer whose machine is gone must lose the lock in seconds, not in hours.
-SESSION = {
-    "application_name": "hexrun sequencer",
-    "tcp_keepalives_idle": "5",
-    "tcp_keepalives_interval": "2",
-    "tcp_keepalives_count": "3",
-    "idle_in_transaction_session_timeout": "10s",
-}
+_SEQUENCER = {"application_name": "hexrun sequencer"}
 
 
 class Sequencing:
@@ -46,7 +40,14 @@ class Sequencing:
         """Connect."""
         dsn = url.set(drivername="postgresql").render_as_string(hide_password=False)
         with telling_unavailable():
-            return cls(await asyncpg.connect(dsn, server_settings=SESSION))
+            return cls(
+                await asyncpg.connect(
+                    dsn,
+                    timeout=CONNECT_LIMIT_S,
+                    command_timeout=ANSWER_LIMIT_S,
+                    server_settings=SESSION | _SEQUENCER,
+                )
+            )
 
     async def close(self) -> None:
         """Give the lock up. Never raises."""
@@ -61,7 +62,7 @@ class Sequencing:
         Tried again and again by whoever stands by: a waiting statement would hold a snapshot and
         keep the whole database from being vacuumed.
         """
-        with telling_unavailable():
+        with telling_unavailable(self._connection):
             got: bool = await self._connection.fetchval(
                 "SELECT pg_try_advisory_lock($1)", SEQUENCER_LOCK
             )
@@ -90,7 +91,8 @@ class Sequencing:
         connection = self._connection
         with telling_unavailable():
             async with connection.transaction():
-                return await self._take(limit)
+                with telling_unavailable(connection):
+                    return await self._take(limit)
 
     async def _take(self, limit: int) -> list[Positioned]:
         connection = self._connection
@@ -134,7 +136,7 @@ class Sequencing:
 
     async def heads(self) -> dict[str, int]:
         """The last position of every city."""
-        with telling_unavailable():
+        with telling_unavailable(self._connection):
             return {r["city"]: r["position"] for r in await self._connection.fetch(_HEADS)}
 
 

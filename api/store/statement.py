@@ -33,7 +33,7 @@ class Statement:
 
     async def ask(self, driver: asyncpg.Connection, answer: str) -> list[Any]:
         """Run all parts; the rows of the query `answer`, which may read what the parts return."""
-        with telling_unavailable():
+        with telling_unavailable(driver):
             rows: list[Any] = await driver.fetch(_joined(tuple(self._parts), answer), *self._values)
         return rows
 

@@ -23,6 +23,7 @@ from api.personal import Sealed
 from api.settings import KEEP_PERSONAL_DAYS, MASKED_NUMBERS
 from api.store import orders, plans, reading, riders
 from api.store.away import means_unavailable, telling_unavailable
+from api.store.connecting import ANSWER_LIMIT_S, CONNECT_LIMIT_S, SESSION
 from api.store.counters import RETRIED, timed
 from api.store.hall import Hall
 from api.store.housekeeping import Housekeeping
@@ -114,6 +115,11 @@ class Store:
             max_overflow=POOL_OVERFLOW_MAX,
             pool_timeout=POOL_WAIT_S,
             pool_pre_ping=True,
+            connect_args={
+                "timeout": CONNECT_LIMIT_S,
+                "command_timeout": ANSWER_LIMIT_S,
+                "server_settings": SESSION,
+            },
             hide_parameters=True,  # an error in a log must not show what was written
             json_serializer=to_json_text,
             # Bodies are decoded straight into their classes, by whoever reads them.
@@ -383,6 +389,8 @@ def _as_text(value: str) -> str:
 
 def _raise_unavailable(context: ExceptionContext) -> None:
     """In the place of SQLAlchemy's error, when the server is the reason for it."""
+    if isinstance(context.original_exception, TimeoutError):
+        context.is_disconnect = True  # it has gone silent, and those beside it probably too
     state = getattr(context.original_exception, "sqlstate", None)
     if not context.is_pre_ping and (context.is_disconnect or means_unavailable(state)):
         raise Unavailable(f"PostgreSQL: {context.original_exception}")

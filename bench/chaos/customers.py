@@ -1,165 +1,190 @@
-"""Customers: they place orders over HTTP, ask again until they are answered, and cancel a few."""
+"""Those who order: customers by token, a shop by its API key. They ask again until they are
+answered, cancel a few, pay some, and put some into the hall.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import math
 import random
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import httpx2
-import jwt
 
-from bench.chaos.logs import Log, now_ms
+from bench.chaos import markers
+from bench.chaos.logs import now_ms
+from bench.chaos.phones import Phone
+from bench.chaos.world import Caller, City, World
 
-TENANT = "chaos"
-TOKEN_S = 24 * 3600
-ANSWER_LIMIT_S = 3.0
-CITY_M = 1_500.0
-DEGREE_M = 111_195.0
-
-
-@dataclass
-class World:
-    """What all clients of a run know."""
-
-    city: str
-    lat: float
-    lon: float
-    secret: str
-    http: list[str]
-    streams: list[str]
-    log: Log
-    seed: int
-    over: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def token(self, sub: str, role: str, tenant: str = TENANT) -> str:
-        """Issued an hour ago, so that a server whose clock is behind takes it too."""
-        now_s = now_ms() // 1000
-        return jwt.encode(
-            {
-                "iss": "hexrun",
-                "sub": sub,
-                "role": role,
-                "tenant": tenant,
-                "city": self.city,
-                "iat": now_s - 3600,
-                "exp": now_s + TOKEN_S,
-            },
-            self.secret,
-            algorithm="HS256",
-        )
-
-    def place(self, rng: random.Random, radius_m: float = CITY_M) -> dict[str, Any]:
-        """Somewhere in the city."""
-        north, east = (rng.uniform(-radius_m, radius_m) for _ in range(2))
-        lat = self.lat + north / DEGREE_M
-        lon = self.lon + east / DEGREE_M / math.cos(math.radians(self.lat))
-        return {"lat": round(lat, 6), "lon": round(lon, 6), "coordinate_system": "wgs84"}
-
-
-class Caller:
-    """One HTTP client of somebody; asks the servers in turn until one answers for good."""
-
-    def __init__(self, world: World, client: httpx2.AsyncClient, token: str) -> None:
-        self._world, self._client = world, client
-        self._headers = {"Authorization": f"Bearer {token}"}
-
-    async def post(
-        self, path: str, body: dict[str, Any], *, first: int, key: str = ""
-    ) -> tuple[int, dict[str, Any]]:
-        """The first answer that is not a server's failure, however long that takes."""
-        headers = {**self._headers, **({"Idempotency-Key": key} if key else {})}
-        attempt = first
-        while True:
-            base = self._world.http[attempt % len(self._world.http)]
-            try:
-                async with asyncio.timeout(ANSWER_LIMIT_S):
-                    answer = await self._client.post(base + path, json=body, headers=headers)
-                if answer.status_code < 500 and answer.status_code != 429:
-                    return answer.status_code, answer.json()
-            except (httpx2.TransportError, httpx2.DecodingError, TimeoutError, ValueError):
-                pass
-            attempt += 1
-            await asyncio.sleep(min(1.0, 0.1 * 2 ** min(attempt - first, 4)))
-
-    async def get(self, path: str, *, first: int = 0) -> dict[str, Any] | None:
-        """One try; None where nothing good came back."""
-        base = self._world.http[first % len(self._world.http)]
-        try:
-            async with asyncio.timeout(ANSWER_LIMIT_S):
-                answer = await self._client.get(base + path, headers=self._headers)
-            found: dict[str, Any] = answer.json()
-            return found if answer.status_code == 200 else None
-        except (httpx2.TransportError, httpx2.DecodingError, TimeoutError, ValueError):
-            return None
-
-
-def new_client() -> httpx2.AsyncClient:
-    """Enough connections for all customers; limits are set around each request."""
-    limits = httpx2.Limits(max_connections=400, max_keepalive_connections=50)
-    return httpx2.AsyncClient(limits=limits, timeout=ANSWER_LIMIT_S)
+LOOK_S = 0.02
+CLAIMANTS = 4
+CLAIM_AGAIN_S = 1.0
+# Whoever hears one of these knows that the order is not to be had any more.
+SETTLED = ("ok", "already_taken", "not_open", "expired")
+PROVIDER = "sandbox"
 
 
 class Customers:
-    """Places `count` orders, `rate` a second on average."""
+    """Places `count` orders: as many at once as keep `live_max` of them under way, but no more than
+    `rate` a second on average where that is not 0.
+
+    `keys` are the API keys of the shop by city, `phones` the riders who look into the hall.
+    """
 
     def __init__(
-        self, world: World, client: httpx2.AsyncClient, *, count: int, rate: float
+        self,
+        world: World,
+        client: httpx2.AsyncClient,
+        phones: Sequence[Phone],
+        keys: dict[str, str],
+        *,
+        count: int,
+        rate: float,
+        live_max: int,
     ) -> None:
-        self._world, self._client = world, client
-        self._count, self._rate = count, rate
+        self._world, self._client, self._phones = world, client, phones
+        self._count, self._rate, self._live_max = count, rate, live_max
+        self._shops = {city.name: Caller(world, client, keys[city.name]) for city in world.cities}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._hall: set[asyncio.Task[None]] = set()
 
-    async def run(self) -> None:
-        """Until all are placed and answered."""
+    async def run(self, progress: Callable[[float], None]) -> None:
+        """Until all are placed and answered; tells how much of that is done, 0 to 1."""
         rng = random.Random(f"customers {self._world.seed}")
         loop = asyncio.get_running_loop()
         next_s = loop.time()
         for number in range(self._count):
-            next_s = max(next_s + rng.expovariate(self._rate), loop.time() - 1.0)
-            await asyncio.sleep(max(0.0, next_s - loop.time()))
-            task = asyncio.create_task(self._one(number))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            if self._rate:
+                next_s = max(next_s + rng.expovariate(self._rate), loop.time() - 1.0)
+                await asyncio.sleep(max(0.0, next_s - loop.time()))
+            while self._world.live >= self._live_max:
+                await asyncio.sleep(LOOK_S)
+            progress(number / self._count)
+            self._world.live += 1
+            self._start(self._one(number), self._tasks)
         await asyncio.gather(*self._tasks)
+        progress(1.0)
+
+    def _start(self, work: Any, tasks: set[asyncio.Task[None]]) -> None:
+        task = asyncio.create_task(work)
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
 
     async def _one(self, number: int) -> None:
         world, key = self._world, f"order-{self._world.seed}-{number}"
         rng = random.Random(key)
-        caller = Caller(world, self._client, world.token(f"c{number}", "customer"))
-        body = {
-            "job_type": "delivery",
-            "stops": [{"place": world.place(rng)}, {"place": world.place(rng)}],
-            "note": key,
-        }
+        city = world.cities[number % len(world.cities)]
+        customer = f"c{number}"
+        caller = Caller(world, self._client, world.token(customer, "customer", city))
+        shop = rng.random() < 0.2
+        hall = rng.random() < 0.2
+        body = _form(rng, city, number)
+        if hall:
+            body["matching"] = "hall"
+        if shop:
+            body["customer_id"] = customer
+        buyer = self._shops[city.name] if shop else caller
         world.log.write("order_sent", key=key)
-        sends = [self._place(caller, key, body, rng.randrange(2))]
+        sends = [self._place(buyer, city, customer, key, body, rng.randrange(2))]
         if rng.random() < 0.1:  # a double tap
-            sends.append(self._place(caller, key, body, rng.randrange(2)))
+            sends.append(self._place(buyer, city, customer, key, body, rng.randrange(2)))
         answers = await asyncio.gather(*sends)
+        if not answers[0]:
+            world.live -= 1
+            return
+        if hall:
+            self._start(self._claimed(answers[0], city, rng), self._hall)
+        if rng.random() < 0.3:
+            await self._pay(answers[0], customer, city, number, rng)
         if rng.random() < 0.1:  # a phone that has lost the answer
             await asyncio.sleep(rng.uniform(0.5, 3.0))
-            await self._place(caller, key, body, rng.randrange(2))
-        if answers[0] and rng.random() < 0.06:
+            await self._place(buyer, city, customer, key, body, rng.randrange(2))
+        if rng.random() < 0.06:
             await asyncio.sleep(rng.uniform(0.2, 6.0))
-            await self._cancel(caller, answers[0], key)
+            await self._cancel(caller, answers[0], key if rng.random() < 0.5 else "", number)
 
-    async def _place(self, caller: Caller, key: str, body: dict[str, Any], first: int) -> str:
+    async def _place(
+        self, caller: Caller, city: City, customer: str, key: str, body: dict[str, Any], first: int
+    ) -> str:
         sent_ms = now_ms()
         status, answer = await caller.post("/v1/orders", body, first=first, key=key)
         if status not in (200, 201):
             self._world.log.write("order_refused", key=key, status=status, answer=answer)
             return ""
         self._world.log.write(
-            "order", key=key, order=answer["id"], price_fen=answer["price_fen"], sent_ms=sent_ms
+            "order",
+            key=key,
+            order=answer["id"],
+            city=city.name,
+            customer=customer,
+            matching=body.get("matching", "dispatch"),
+            price_fen=answer["price_fen"],
+            sent_ms=sent_ms,
         )
         return str(answer["id"])
 
-    async def _cancel(self, caller: Caller, order: str, key: str) -> None:
+    async def _cancel(self, caller: Caller, order: str, key: str, number: int) -> None:
+        """Without a key the answer to a repeated one is a refusal, which says nothing false."""
         path = f"/v1/orders/{order}/cancel"
-        status, answer = await caller.post(path, {}, first=0, key=f"cancel-{key}")
+        body = {"reason": f"call me on {markers.phone(number)}"}
+        status, answer = await caller.post(path, body, first=0, key=key and f"cancel-{key}")
         ok = status == 200
         code = answer["state"] if ok else answer["error"]["code"]
         self._world.log.write("cancel", order=order, ok=ok, code=code)
+
+    async def _pay(
+        self, order: str, customer: str, city: City, number: int, rng: random.Random
+    ) -> None:
+        """The provider repeats its notice, sometimes at both processes at once."""
+        notice = {
+            "provider": PROVIDER,
+            "notice_id": f"n{self._world.seed}-{number}",
+            "customer_id": customer,
+            "fen": 100 + number % 900,
+            "order_id": order,
+        }
+        shop = self._shops[city.name]
+
+        async def send() -> None:
+            status, answer = await shop.post("/v1/payments/notices", notice, first=rng.randrange(2))
+            told = answer.get("transfer_id") if status == 201 else None
+            self._world.log.write("payment", **notice, status=status, transfer=told)
+
+        await asyncio.gather(*(send() for _ in range(rng.choice((1, 1, 2, 3)))))
+        if rng.random() < 0.3:
+            await send()
+
+    # --- the hall -------------------------------------------------------------------------------
+
+    async def _claimed(self, order: str, city: City, rng: random.Random) -> None:
+        """A few riders press at once, again and again, until somebody has it."""
+        riders = [phone for phone in self._phones if phone.city is city]
+        while not self._world.over.is_set():
+            asked = rng.sample(riders, min(CLAIMANTS, len(riders)))
+            presses = [self._claim_by_http(asked[0], order)]
+            presses += [phone.claim(order) for phone in asked[1:]]
+            codes = await asyncio.gather(*presses)
+            if set(codes) & set(SETTLED):
+                return
+            await asyncio.sleep(CLAIM_AGAIN_S)
+
+    async def _claim_by_http(self, phone: Phone, order: str) -> str:
+        """The same rider from a mini-program: his key does what the action's id does."""
+        world = self._world
+        action_id = phone.next_action()
+        line = {"rider": phone.rider, "action_id": action_id}
+        world.log.write("action_sent", **line, type="claim", order_id=order)
+        caller = Caller(world, self._client, world.token(phone.rider, "rider", phone.city))
+        status, answer = await caller.post(f"/v1/orders/{order}/claim", {}, first=0, key=action_id)
+        code = "ok" if status == 200 else answer["error"]["code"]
+        world.log.write("action", **line, ok=status == 200, code=code)
+        return str(code)
+
+
+def _form(rng: random.Random, city: City, number: int) -> dict[str, Any]:
+    here, there = city.place(rng), city.place(rng) | {"text": markers.address(number)}
+    return {
+        "job_type": "delivery",
+        "stops": [{"place": here}, {"place": there, "contact": markers.contact(number)}],
+        "note": markers.note(number),
+    }

@@ -22,30 +22,38 @@ from bench.chaos.levers import Levers
 from bench.chaos.logs import Log, now_ms
 from bench.chaos.schedule import TWINS, Fault, schedule
 
-DONE = "faults_done"
+DONE, PROGRESS = "faults_done", "progress"
+PATIENCE_S = 4.0  # faults go on when the load does not
+LOOK_S = 0.05
 
 
 class Faults:
     """Carries faults out, several at once where the schedule has it so."""
 
-    def __init__(self, data: Path, levers: Levers, redis_url: str, log: Log) -> None:
+    def __init__(
+        self, data: Path, levers: Levers, redis_url: str, log: Log, patience_s: float = PATIENCE_S
+    ) -> None:
         self._data, self._levers, self._log = data, levers, log
-        self._redis_url = redis_url
+        self._redis_url, self._patience_s = redis_url, patience_s
         self._stopped: set[int] = set()
 
     async def run(self, faults: list[Fault]) -> None:
-        """The whole schedule, and then rest."""
-        loop = asyncio.get_running_loop()
-        began_s = loop.time()
+        """The whole schedule, each when so much of the load is placed, and then rest."""
         tasks = []
         try:
             for fault in faults:
-                await asyncio.sleep(max(0.0, began_s + fault.at_s - loop.time()))
+                await self._due(fault)
                 tasks.append(asyncio.create_task(self._carry_out(fault)))
             await asyncio.gather(*tasks)
         finally:
             for pid in self._stopped:
                 _signal(pid, signal.SIGCONT)
+
+    async def _due(self, fault: Fault) -> None:
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + self._patience_s
+        while loop.time() < until_s and float(self._levers.get(PROGRESS, "0")) < fault.at:
+            await asyncio.sleep(LOOK_S)
 
     async def _carry_out(self, fault: Fault) -> None:
         begins_ms = now_ms()
@@ -161,6 +169,7 @@ _HOW = {
     "delay": Faults._proxy,
     "stall": Faults._proxy,
     "half_open": Faults._proxy,
+    "silence": Faults._proxy,
     "receivers": Faults._receivers,
     "slow_fsync": Faults._slow_fsync,
     "clock_step": Faults._clock_step,
@@ -204,11 +213,12 @@ def _nobody(what: str) -> list[int]:
 async def main(config: dict[str, Any]) -> None:
     levers = Levers(Path(config["levers"]))
     log = Log(Path(config["logs"]) / "faults.jsonl")
-    faults = Faults(Path(config["data"]), levers, config["redis_url"], log)
+    gap_s = config["orders"] / config["rate"] / max(1, config["faults"]) if config["rate"] else 0.0
+    patience_s = max(PATIENCE_S, 2 * gap_s)
+    faults = Faults(Path(config["data"]), levers, config["redis_url"], log, patience_s)
     webhooks = levers.get("webhooks") == "on"
-    await faults.run(
-        schedule(config["seed"], config["faults"], config["fault_s"], webhooks=webhooks)
-    )
+    how = {"webhooks": webhooks, "even": config["even"], "only": config["only"]}
+    await faults.run(schedule(config["seed"], config["faults"], **how))
     levers.set(DONE, "yes")
 
 

@@ -13,8 +13,8 @@ import msgpack
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
-from bench.chaos.customers import TENANT, World
 from bench.chaos.logs import now_ms
+from bench.chaos.world import TENANT, City, World
 
 FIX_S = 0.5
 RESEND_S = 2.0
@@ -30,18 +30,26 @@ class Phone:
     """One rider. `home` is the gateway that he tries first; `pinned` phones try no other."""
 
     def __init__(
-        self, world: World, rider: str, home: int, *, tenant: str = TENANT, pinned: bool = False
+        self,
+        world: World,
+        rider: str,
+        home: int,
+        city: City,
+        *,
+        tenant: str = TENANT,
+        pinned: bool = False,
     ) -> None:
-        self.world, self.rider = world, rider
+        self.world, self.rider, self.city = world, rider, city
         self._home, self._pinned = home, pinned
-        self._token = world.token(rider, "rider", tenant)
+        self._token = world.token(rider, "rider", city, tenant)
         self._text = home == 0  # one half speaks JSON, the other msgpack
         self.rng = random.Random(f"{rider} {world.seed}")
-        place = world.place(self.rng)
+        place = city.place(self.rng)
         self._lat, self._lon = place["lat"], place["lon"]
         self._unacked: deque[dict[str, Any]] = deque()
         self._seq = 0
         self._pending: dict[str, dict[str, Any]] = {}
+        self._claims: dict[str, asyncio.Future[str]] = {}
         self._asked: set[tuple[str, int]] = set()
         self._actions = 0
         self._device_ms = 0
@@ -151,10 +159,23 @@ class Phone:
             fields["reason"] = "nobody there"
         await self.do("stop", order_id=stop["order_id"], **fields)
 
-    async def do(self, kind: str, **fields: Any) -> None:
-        """An action: remembered until it is answered."""
-        action_id = f"{self.rider}-{self._actions}"
+    async def claim(self, order: str) -> str:
+        """Grabs an order of the hall; the code that he is told."""
+        action_id = self.next_action()
+        told: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._claims[action_id] = told
+        with contextlib.suppress(OSError, WebSocketException):  # then it is sent again
+            await self.do("claim", action_id, order_id=order)
+        return await told
+
+    def next_action(self) -> str:
+        """An id that no other action of his has."""
         self._actions += 1
+        return f"{self.rider}-{self._actions}"
+
+    async def do(self, kind: str, action_id: str = "", **fields: Any) -> None:
+        """An action: remembered until it is answered."""
+        action_id = action_id or self.next_action()
         frame = {"type": kind, "action_id": action_id, **fields}
         self.world.log.write("action_sent", rider=self.rider, **frame)
         self._pending[action_id] = frame
@@ -237,6 +258,8 @@ class Phone:
         self.world.log.write("action", rider=self.rider, **told)
         if sent is not None and sent["type"] == "stop" and frame["ok"]:
             self._advance(sent)
+        if action_id in self._claims:
+            self._claims.pop(action_id).set_result(code)
         self.answered(action_id)
 
     def answered(self, action_id: str) -> None:

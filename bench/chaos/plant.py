@@ -19,7 +19,7 @@ from api.supervisor import Child, DataFolder, EmbeddedPostgres, EmbeddedValkey, 
 from bench.chaos.levers import Levers
 from bench.chaos.shim import compile_shim, shim_environment
 
-CITY, LAT, LON = "chaos", 31.2304, 121.4737
+CITIES = (("chaos", 31.2304, 121.4737), ("disorder", 31.2989, 120.5853))
 # About 60 times faster than a city: rounds, offers and the rest of an order in seconds.
 DISPATCH = {
     "policy": {
@@ -33,7 +33,6 @@ DISPATCH = {
 }
 TWO = (1, 2)
 START_LIMIT_S = 300.0  # a dozen Python processes at once, on a machine that may be busy
-WEBHOOK_ROLE = "webhooks"
 
 
 def free_ports(count: int) -> list[int]:
@@ -97,6 +96,8 @@ class Plant:
     services: list[Service]
     postgres: str
     """PostgreSQL's address past the proxy, for the checker."""
+    redis: str
+    """Redis' too."""
 
 
 def make_plant(folder: DataFolder, run: dict[str, Any], *, role_env: dict[str, str]) -> Plant:
@@ -115,9 +116,7 @@ def make_plant(folder: DataFolder, run: dict[str, Any], *, role_env: dict[str, s
     targets = {name: (outside[name], "127.0.0.1", inside[name]) for name in names}
     config = {
         **run,
-        "city": CITY,
-        "lat": LAT,
-        "lon": LON,
+        "cities": CITIES,
         "secret": secrets.token_urlsafe(48),
         "data": str(folder.path),
         "levers": str(levers.folder),
@@ -145,7 +144,7 @@ def make_plant(folder: DataFolder, run: dict[str, Any], *, role_env: dict[str, s
     valkey = TcpValkey(folder, inside["redis"], f"redis://127.0.0.1:{outside['redis']}")
     environment = {
         "HEXRUN_SECRET": config["secret"],
-        "HEXRUN_CITY": f"{CITY}:{LAT},{LON}",
+        "HEXRUN_CITY": ";".join(f"{name}:{lat},{lon}" for name, lat, lon in CITIES),
         "HEXRUN_WEBHOOK_ALLOW_PRIVATE": "1",
         "HEXRUN_WEBHOOK_RETRY_S": "0.5,1,1,2,2,2,2,2,2,2,2,2,2,2,2,2",
         **role_env,
@@ -179,20 +178,11 @@ def make_plant(folder: DataFolder, run: dict[str, Any], *, role_env: dict[str, s
         *gateways,
         *https,
     ]
-    if has_role(WEBHOOK_ROLE):
-        senders = [
-            replace(role(WEBHOOK_ROLE, n, after), name=f"sender-{n}", announces=False) for n in TWO
-        ]
-        services += senders
+    services += [
+        replace(role("webhooks", n, after), name=f"sender-{n}", announces=False) for n in TWO
+    ]
     everyone = tuple(service.name for service in services)
     services.append(replace(tool("load", *everyone), restart="never"))
     services.append(replace(tool("faults", "load"), restart="never", announces=False))
     direct = f"postgresql://hexrun@127.0.0.1:{inside['postgres']}/hexrun"
-    return Plant(services, direct)
-
-
-def has_role(name: str) -> bool:
-    """Whether the product has such a role."""
-    from api.cli.roles import ROLES
-
-    return name in ROLES
+    return Plant(services, direct, config["redis_url"])

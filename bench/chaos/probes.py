@@ -12,9 +12,9 @@ from typing import Any
 
 import httpx2
 
-from bench.chaos.customers import ANSWER_LIMIT_S, World
 from bench.chaos.logs import now_ms
 from bench.chaos.phones import Phone
+from bench.chaos.world import ANSWER_LIMIT_S, World
 
 EVERY_S = 0.15
 TENANT = "probe"
@@ -22,9 +22,10 @@ TENANT = "probe"
 
 async def probe_http(world: World, client: httpx2.AsyncClient, number: int) -> None:
     """Places one order and asks for it again for ever, at one process."""
-    token = world.token(f"probe{number}", "customer", TENANT)
+    city = world.cities[0]
+    token = world.token(f"probe{number}", "customer", city, TENANT)
     rng = random.Random(f"probe {number}")
-    stops = [{"place": world.place(rng)}, {"place": world.place(rng)}]
+    stops = [{"place": city.place(rng)}, {"place": city.place(rng)}]
     body = {"job_type": "delivery", "stops": stops, "note": f"probe-{number}"}
     headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": f"probe-{number}"}
     while not world.over.is_set():
@@ -45,7 +46,9 @@ class ProbePhone(Phone):
     """A rider of another tenant, who is offered nothing."""
 
     def __init__(self, world: World, number: int) -> None:
-        super().__init__(world, f"probe{number}", number, tenant=TENANT, pinned=True)
+        super().__init__(
+            world, f"probe{number}", number, world.cities[0], tenant=TENANT, pinned=True
+        )
         self._door = number + 1
         self._waiting: tuple[str, int] | None = None
 
@@ -54,8 +57,8 @@ class ProbePhone(Phone):
 
     async def act(self) -> None:
         if self._waiting is None:
-            self._waiting = f"{self.rider}-{self._actions}", now_ms()
-            await self.do("decline", order_id="nothing", number=1, reason="probe")
+            self._waiting = self.next_action(), now_ms()
+            await self.do("decline", self._waiting[0], order_id="nothing", number=1, reason="probe")
 
     def answered(self, action_id: str) -> None:
         if self._waiting is not None and self._waiting[0] == action_id:

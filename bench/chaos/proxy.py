@@ -9,6 +9,9 @@ CONFIG is JSON: {"levers": folder, "targets": {name: [listen port, host, port]}}
     stall           connections stand, no byte passes until it is over; then all of them do
     half_open       what the client says passes, what the server says is lost; once it is over, the
                     connections that lost something are reset
+    silence         every connection, and each new one, is dead without a word; once it is over new
+                    ones are good, and the old ones stay as they are until the client gives up; the
+                    server does after SERVER_LIMIT_S, as it was told by its clients
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from bench.chaos.levers import Levers
 
 LOOK_S = 0.02
 CHUNK = 65_536
+SERVER_LIMIT_S = 7.0
 
 
 class Target:
@@ -38,7 +42,7 @@ class Target:
     def behave(self, text: str) -> None:
         """Takes a lever's position."""
         mode, _, amount = text.strip().partition(" ")
-        if mode not in ("open", "cut", "delay", "stall", "half_open"):
+        if mode not in ("open", "cut", "delay", "stall", "half_open", "silence"):
             raise ValueError(f"proxy.{self.name}: {text!r} is no way to behave")
         self.mode = mode
         self.delay_s = float(amount) / 1000 if mode == "delay" else 0.0
@@ -47,6 +51,8 @@ class Target:
         else:
             self.flowing.set()
         for connection in list(self.connections):
+            if mode == "silence":
+                connection.fall_silent()
             if mode == "cut" or (mode != "half_open" and connection.lossy):
                 connection.reset()
 
@@ -68,6 +74,7 @@ class Connection:
         self._server: asyncio.StreamWriter | None = None
         self._pumps: list[asyncio.Task[None]] = []
         self.lossy = False
+        self.dead = False
 
     def reset(self) -> None:
         """Ends both sides without a goodbye."""
@@ -77,7 +84,19 @@ class Connection:
         for pump in self._pumps:
             pump.cancel()
 
+    def fall_silent(self) -> None:
+        """No byte passes any more, either way; the server notices by its keep-alives."""
+        if not self.dead:
+            self.dead = True
+            asyncio.get_running_loop().call_later(SERVER_LIMIT_S, self._leave_server)
+
+    def _leave_server(self) -> None:
+        if self._server is not None:
+            self._server.transport.abort()
+
     async def run(self, reader: asyncio.StreamReader) -> None:
+        if self._target.mode == "silence":
+            self.fall_silent()
         try:
             if self._target.mode == "cut":
                 return
@@ -102,12 +121,14 @@ class Connection:
             if target.delay_s:
                 await asyncio.sleep(target.delay_s)
             await target.flowing.wait()
+            if self.dead:
+                continue
             if loses and target.mode == "half_open":
                 self.lossy = True
                 continue
             writer.write(data)
             await writer.drain()
-        if not self.lossy:
+        if not self.lossy and not self.dead:
             with contextlib.suppress(OSError):
                 writer.write_eof()
 

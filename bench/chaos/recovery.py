@@ -28,20 +28,23 @@ def recovery(logs: Iterable[Row]) -> dict[str, dict[str, float | int | None]]:
     """By kind of fault: how many, median and max of the seconds until all its doors were open.
 
     Counted from the fault's beginning to the first good answer to what was asked after it; an
-    offer counts when it is for an order that was placed after it. Those that were still closed at
-    the end are `never`.
+    offer counts when it is for an order that was placed after it, and in every city. Those that
+    were still closed at the end are `never`.
     """
     lines = list(logs)
     doors = _openings(lines)
+    cities = sorted(door for door in doors if door.startswith("offer ")) or ["offer"]
     by_kind: dict[str, list[float | None]] = {}
     for fault in lines:
         if fault["log"] != "fault" or fault["done"].startswith("not done"):
             continue
-        names = _DOORS.get(fault["target"], ())
-        waits = [
-            _wait_s(doors.get(name.replace("@", str(fault["twin"])), []), fault["begins_ms"])
+        names: Iterable[str] = _DOORS.get(fault["target"], ())
+        names = [
+            door
             for name in names
+            for door in (cities if name == "offer" else [name.replace("@", str(fault["twin"]))])
         ]
+        waits = [_wait_s(doors.get(name, []), fault["begins_ms"]) for name in names]
         if waits:
             known = [wait for wait in waits if wait is not None]
             worst = max(known) if len(known) == len(waits) else None
@@ -52,16 +55,17 @@ def recovery(logs: Iterable[Row]) -> dict[str, dict[str, float | int | None]]:
 def _openings(lines: list[Row]) -> dict[str, list[tuple[int, int]]]:
     """(asked, answered) of each door by when it was asked."""
     doors: dict[str, list[tuple[int, int]]] = {}
-    placed: dict[str, int] = {}
+    placed: dict[str, tuple[str, int]] = {}
     for line in lines:
         if line["log"] == "probe":
             pair = line["begun_ms"], line["ms"]
             doors.setdefault(f"{line['what']}{line['door']}", []).append(pair)
         elif line["log"] == "order":
-            placed.setdefault(line["order"], line["sent_ms"])
+            placed.setdefault(line["order"], (f"offer {line['city']}", line["sent_ms"]))
     for line in lines:
         if line["log"] == "offer" and line["order"] in placed:
-            doors.setdefault("offer", []).append((placed[line["order"]], line["ms"]))
+            door, sent_ms = placed[line["order"]]
+            doors.setdefault(door, []).append((sent_ms, line["ms"]))
     for pairs in doors.values():
         pairs.sort()
     return doors

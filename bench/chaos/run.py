@@ -18,7 +18,8 @@ from typing import Any
 import asyncpg
 
 from api.supervisor import DataFolder, Supervisor
-from bench.chaos.checker import Evidence, Verdict, gather, judge
+from bench.chaos.checker import PROMISES, Evidence, Verdict, gather, judge
+from bench.chaos.cpu import Cpu
 from bench.chaos.plant import Plant, make_plant
 from bench.chaos.recovery import recovery
 from geo.errors import StartupError
@@ -30,59 +31,80 @@ SHOWN_MAX = 20
 
 @dataclass(frozen=True)
 class Options:
-    """What a run is made of; everything random comes from `seed`."""
+    """What a run is made of; everything random comes from `seed`.
+
+    At most `live_max` orders are under way at a time, `rate` are placed a second at most, 0 for as
+    many as the system takes. With `even` the faults are as far apart as they can be; `only` names
+    kinds, verbs or targets.
+    """
 
     seed: int
     orders: int
     faults: int
     riders: int
+    live_max: int
     rate: float
     quiet_s: float
+    even: bool = False
+    only: str = ""
     keep: bool = False
-
-    @property
-    def fault_s(self) -> float:
-        """For how long there are faults: as long as orders are placed."""
-        return self.orders / self.rate
 
 
 class RunFailed(Exception):
     """The run itself could not be done; says nothing about the promises."""
 
 
-def run(options: Options, as_json: bool) -> int:
-    """Runs, prints the report and gives the exit code.
+def run(options: Options, form: str) -> int:
+    """Runs, prints the report in the form (`table`, `json`, `markdown`) and gives the exit code.
 
     0: every promise was kept. 1: one was broken. 2: the run could not be done. 130: it was stopped.
+    """
+    try:
+        report, verdict = in_folder(options)
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        return 130
+    except (RunFailed, StartupError) as error:
+        _say(f"the run could not be done: {error}")
+        return 2
+    for line in broken(verdict).splitlines():
+        _say(line)
+    for name in verdict.not_checked:
+        _say(f"NOT CHECKED {name}: the system has nothing of it")
+    shown = {"json": json.dumps, "markdown": _row, "table": _table}[form]
+    print(shown(report), flush=True)
+    return 0 if verdict.kept else 1
+
+
+def in_folder(options: Options) -> tuple[dict[str, Any], Verdict]:
+    """The report and the verdict of a run in a folder of its own.
+
+    The folder is removed unless a promise was broken, the run failed, or `keep`.
     """
     logging.basicConfig(level=logging.CRITICAL)  # that things die and come back is the plan
     data = Path(tempfile.mkdtemp(prefix="hexrun-chaos-"))
     data.chmod(0o755)  # PostgreSQL's user passes through it
+    keep = True
     try:
         report, verdict = asyncio.run(_run(options, data))
+        keep = options.keep or not verdict.kept
+        if keep:
+            report["data"] = str(data)
+        return report, verdict
     except (KeyboardInterrupt, asyncio.CancelledError):
-        shutil.rmtree(data, ignore_errors=True)
-        return 130
-    except (RunFailed, StartupError) as error:
-        _say(f"the run could not be done: {error}")
-        _hint(data)
-        return 2
-    except BaseException:
-        _hint(data)
+        keep = False
         raise
-    for found in verdict.broken[:SHOWN_MAX]:
-        _say(f"BROKEN {found.promise}: {found.subject}: {found.what}")
-    if len(verdict.broken) > SHOWN_MAX:
-        _say(f"... and {len(verdict.broken) - SHOWN_MAX} more")
-    for name in verdict.not_checked:
-        _say(f"NOT CHECKED {name}: the system has nothing of it")
-    if verdict.kept and not options.keep:
-        shutil.rmtree(data, ignore_errors=True)
-    else:
-        report["data"] = str(data)
-        _hint(data)
-    print(json.dumps(report) if as_json else _table(report), flush=True)
-    return 0 if verdict.kept else 1
+    finally:
+        if keep:
+            _hint(data)
+        else:
+            shutil.rmtree(data, ignore_errors=True)
+
+
+def broken(verdict: Verdict) -> str:
+    """The first SHOWN_MAX breakages, one a line."""
+    lines = [f"BROKEN {b.promise}: {b.subject}: {b.what}" for b in verdict.broken]
+    more = len(lines) - SHOWN_MAX
+    return "\n".join(lines[:SHOWN_MAX] + ([f"... and {more} more"] if more > 0 else []))
 
 
 async def _run(options: Options, data: Path) -> tuple[dict[str, Any], Verdict]:
@@ -96,9 +118,11 @@ async def _run(options: Options, data: Path) -> tuple[dict[str, Any], Verdict]:
         "seed": options.seed,
         "orders": options.orders,
         "riders": options.riders,
+        "live_max": options.live_max,
         "rate": options.rate,
         "faults": options.faults,
-        "fault_s": options.fault_s,
+        "even": options.even,
+        "only": options.only,
         "quiet_s": options.quiet_s,
     }
     with DataFolder(data) as folder:
@@ -108,8 +132,10 @@ async def _run(options: Options, data: Path) -> tuple[dict[str, Any], Verdict]:
         try:
             await supervisor.start()
             up_s = time.monotonic() - began_s
-            _say(f"up in {up_s:.0f} s; {options.faults} faults in {options.fault_s:.0f} s")
-            await _until_ended(supervisor, "load")
+            _say(f"up in {up_s:.0f} s; {options.orders} orders, {options.faults} faults")
+            cpu = Cpu()
+            cpu.look(supervisor.status(), fresh=False)
+            await _until_ended(supervisor, "load", cpu)
             evidence = await _gathered(plant, folder.path)
             restarts = {s.name: s.restarts for s in supervisor.status() if s.restarts}
         finally:
@@ -117,13 +143,15 @@ async def _run(options: Options, data: Path) -> tuple[dict[str, Any], Verdict]:
     verdict = judge(evidence)
     report = _report(options, evidence, verdict)
     report["restarts"] = restarts
+    report["cpu_s"] = cpu.used_s()
     report["up_s"] = round(up_s, 1)
     report["ran_s"] = round(time.monotonic() - began_s, 1)
     return report, verdict
 
 
-async def _until_ended(supervisor: Supervisor, name: str) -> None:
+async def _until_ended(supervisor: Supervisor, name: str, cpu: Cpu) -> None:
     while True:
+        cpu.look(supervisor.status(), fresh=True)
         states = {status.name: status.state for status in supervisor.status()}
         if states[name] == "ended":
             return
@@ -141,7 +169,7 @@ async def _gathered(plant: Plant, data: Path) -> Evidence:
     ends_s = time.monotonic() + OUTBOX_LIMIT_S
     while True:
         await _until_empty(plant, ends_s)
-        evidence = await gather(plant.postgres, data)
+        evidence = await gather(plant.postgres, data, plant.redis)
         if not evidence.outbox or time.monotonic() >= ends_s:
             return evidence
 
@@ -159,6 +187,7 @@ async def _until_empty(plant: Plant, ends_s: float) -> None:
 
 def _report(options: Options, evidence: Evidence, verdict: Verdict) -> dict[str, Any]:
     faults = [line for line in evidence.told("fault")]
+    placing_s, lived_s = _lasted(evidence)
     states = Counter(row["state"] for row in evidence.orders if row["tenant"] == "chaos")
     live = ("scheduled", "open", "assigned", "under_way", "done")
     acked = {line["order"] for line in evidence.told("order")}
@@ -178,8 +207,48 @@ def _report(options: Options, evidence: Evidence, verdict: Verdict) -> dict[str,
         "fixes": sum(1 for _ in evidence.told("fix")),
         "events": len(evidence.events),
         "dispatchers": len(evidence.runs),
+        "hall_orders": len({x["order"] for x in evidence.told("order") if x["matching"] == "hall"}),
+        "payments": sum(1 for _ in evidence.told("payment")),
+        "webhooks": sum(line["answer"] == 200 for line in evidence.told("receipt")),
+        "steady_per_s": _steady(evidence),
+        "quiet_after_s": round(lived_s - placing_s, 1),
         "recovery_s": recovery(evidence.logs),
     }
+
+
+def _lasted(evidence: Evidence) -> tuple[float, float]:
+    """Seconds from the first order to the last one placed, and to the end of all."""
+    begins = next(line["ms"] for line in evidence.told("load_begins"))
+    placed = next(line["ms"] for line in evidence.told("orders_placed"))
+    ended = max((line["ms"] for line in evidence.told("order_ended")), default=placed)
+    return (placed - begins) / 1000, (max(ended, placed) - begins) / 1000
+
+
+def _steady(evidence: Evidence) -> float | None:
+    """Orders that ended a second, from the first fifth of them to the last one."""
+    ends = sorted(line["ms"] for line in evidence.told("order_ended"))
+    middle = ends[len(ends) // 5 : len(ends) * 4 // 5]
+    if len(middle) < 2 or middle[0] == middle[-1]:
+        return None
+    return round(1000 * (len(middle) - 1) / (middle[-1] - middle[0]), 1)
+
+
+def _row(report: dict[str, Any]) -> str:
+    """For the table of docs/reliability.md."""
+    promises = [report[name] for name in PROMISES]
+    cells = (
+        f"seed {report['seed']}",
+        f"{report['orders']:,}",
+        f"{report['faults']:,}",
+        f"{report['actions']:,}",
+        f"{report['fixes']:,}",
+        f"{report['webhooks']:,}",
+        str(sum(count or 0 for count in promises)),
+        str(report["orders_unfinished"]),
+        str(report["steady_per_s"]),
+        f"{report['ran_s']:,.0f} s",
+    )
+    return f"| {' | '.join(cells)} |"
 
 
 def _table(report: dict[str, Any]) -> str:

@@ -25,6 +25,7 @@ WAYS: dict[tuple[str, str], tuple[float, int]] = {
     **{("stall", name): (2.5, 0) for name in ("postgres", "redis", "http", "stream")},
     **{("half_open", name): (2.5, 0) for name in
        ("postgres", "redis", "http", "stream", "webhooks")},
+    **{("silence", name): (2.0, 0) for name in ("postgres", "redis")},
     ("slow_fsync", "gateway"): (3.0, 400),
     ("slow_fsync", "postgres"): (3.0, 150),
     **{("clock_step", name): (4.0, 30_000) for name in
@@ -36,12 +37,13 @@ TWINS = ("gateway", "http", "dispatcher", "sequencer", "sender", "stream")
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """`verb` is done to `target` from `at_s` for `seconds`; `amount` in the verb's own unit.
+    """`verb` is done to `target` for `seconds`; `amount` in the verb's own unit.
 
-    `twin` (1 or 2) says which of two; for a dispatcher 1 is the one that owns the city.
+    `at` says when, 0 to 1: how much of the load is placed by then. `twin` (1 or 2) says which of
+    two; for a dispatcher 1 is one that owns a city.
     """
 
-    at_s: float
+    at: float
     verb: str
     target: str
     twin: int
@@ -53,27 +55,33 @@ class Fault:
         return f"{self.verb} {self.target}"
 
 
-def schedule(seed: int, count: int, seconds: float, *, webhooks: bool) -> list[Fault]:
-    """`count` faults over `seconds`, evenly with some chance.
+def schedule(
+    seed: int, count: int, *, webhooks: bool, even: bool = False, only: str = ""
+) -> list[Fault]:
+    """`count` faults over the whole load, with some chance between them, or `even`ly; of `only`
+    these kinds, verbs or targets, with commas between.
 
     All ways are dealt before one comes again; the first deal begins with one of each verb and with
     every kill, so that a short run has these too.
     """
     rng = random.Random(f"faults {seed}")
     ways = [w for w in WAYS if webhooks or not (w[0] == "receivers" or w[1] in _OF_WEBHOOKS)]
+    if only:
+        names = {name.strip() for name in only.split(",")}
+        ways = [w for w in ways if names & {w[0], w[1], f"{w[0]} {w[1]}"}]
     dealt: list[tuple[str, str]] = []
     while len(dealt) < count:
         deck = rng.sample(ways, len(ways))
         dealt += deck if dealt else _with_first(deck)
     dealt = dealt[:count]
     rng.shuffle(dealt)
-    gap_s = seconds / max(1, count)
+    gap = 1 / max(1, count)
     faults = []
     for n, way in enumerate(dealt):
         lasts_s, amount = WAYS[way]
         faults.append(
             Fault(
-                at_s=round((n + rng.uniform(0.0, 0.8)) * gap_s, 3),
+                at=round((n + (0.0 if even else rng.uniform(0.0, 0.8))) * gap, 6),
                 verb=way[0],
                 target=way[1],
                 twin=1 if way[1] == "dispatcher" and rng.random() < 0.8 else rng.choice((1, 2)),

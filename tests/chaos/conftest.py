@@ -49,7 +49,14 @@ class Story:
             }
         )
         self.evidence.heads = [{"city": "chaos", "position": self._position}]
-        self.log("event", position=self._position, subject=subject, id=subject_id, seq=seq)
+        self.log(
+            "event",
+            city="chaos",
+            position=self._position,
+            subject=subject,
+            id=subject_id,
+            seq=seq,
+        )
         for endpoint in ("w1", "w2"):
             self.log(
                 "receipt",
@@ -80,21 +87,38 @@ class Story:
         self.log("action", rider=rider, action_id=action_id, ok=ok, code="ok" if ok else "no")
         return action_id
 
+    def claim(self, order_id, rider):
+        """He has it, and the other one hears so."""
+        self.action("claim", rider, order_id)
+        self.action("claim", "r2", order_id, ok=False)
+        self.event("order", order_id, "offered", number=1, rider_id=rider)
+        self.event("order", order_id, "accepted", number=1, rider_id=rider)
+
+    def pay(self, order_id, fen):
+        """A notice that comes twice and is one payment."""
+        customer = f"c-{order_id}"
+        self.transfer(order_id, "payment", "gateway/p", f"customer/{TENANT}/{customer}", fen)
+        notice = {"provider": "p", "notice_id": f"n-{order_id}", "customer_id": customer}
+        for _ in range(2):
+            self.log(
+                "payment", **notice, fen=fen, order_id=order_id, status=201, transfer=self._transfer
+            )
+
     def place(self, order_id, fen=700):
-        key = f"key-{order_id}"
-        self.log("order", key=key, order=order_id, price_fen=fen, sent_ms=0)
+        customer = f"c-{order_id}"
+        self.log("order", customer=customer, order=order_id, price_fen=fen, sent_ms=0)
         stops = [{"kind": "pickup", "state": "planned"}, {"kind": "dropoff", "state": "planned"}]
-        order = {"state": "quoted", "price_fen": fen, "stops": stops, "note": key}
+        order = {"state": "quoted", "price_fen": fen, "stops": stops}
         self.event("order", order_id, "placed", order=order)
         self.event("order", order_id, "opened")
         escrow = f"escrow/{TENANT}"
-        self.transfer(order_id, "hold", f"customer/{TENANT}/c", escrow, fen)
+        self.transfer(order_id, "hold", f"customer/{TENANT}/{customer}", escrow, fen)
         self.evidence.orders.append(
             {
                 "id": order_id,
                 "tenant": TENANT,
                 "city": "chaos",
-                "customer_id": "c",
+                "customer_id": customer,
                 "price_fen": fen,
                 "rider_id": None,
                 "state": "open",
@@ -139,7 +163,7 @@ class Story:
                 {"order_id": order_id, "number": number, "rider_id": rider, "state": how}
             )
         escrow, fen = f"escrow/{TENANT}", row["price_fen"]
-        other = f"sales/{TENANT}" if settled == "capture" else f"customer/{TENANT}/c"
+        other = f"sales/{TENANT}" if settled == "capture" else f"customer/{TENANT}/c-{order_id}"
         self.transfer(order_id, settled, escrow, other, fen)
 
     def row(self, order_id):
@@ -148,14 +172,19 @@ class Story:
 
 @pytest.fixture
 def story():
-    """Two riders, an order that one declined and the other served, and one that was cancelled."""
+    """Two riders, an order that one declined and the other served, one that was cancelled, and one
+    of the hall."""
     tale = Story()
     for endpoint in ("w1", "w2"):
-        tale.log("endpoint", endpoint=endpoint, id=endpoint, tenant=TENANT)
+        tale.log("endpoint", endpoint=endpoint, id=endpoint, tenant=TENANT, city="chaos")
     tale.rider("r1")
     tale.rider("r2")
-    tale.evidence.runs = {"b.journal": Run(1, {150, 160}), "a.journal": Run(5, {250})}
+    tale.evidence.runs = {
+        "b.journal": Run("chaos", 1, {150, 160}),
+        "a.journal": Run("chaos", 5, {250}),
+    }
     tale.place("o1")
+    tale.pay("o1", 700)
     tale.offer("o1", 1, "r1", 150)
     tale.action("decline", "r1", "o1", number=1, reason="no r1")
     tale.event("order", "o1", "declined", number=1, rider_id="r1", reason="no r1")
@@ -173,6 +202,12 @@ def story():
         "capture",
     )
     tale.close("o2", "cancelled_customer", {1: ("r1", "withdrawn")}, ["skipped"] * 2, "release")
+    tale.place("hall")
+    tale.row("hall")["body"]["matching"] = "hall"
+    tale.claim("hall", "r1")
+    tale.event("order", "hall", "cancelled", by="customer", reason="", rider_id="r1")
+    withdrawn = {1: ("r1", "withdrawn")}
+    tale.close("hall", "cancelled_customer", withdrawn, ["skipped"] * 2, "release")
     for seq in range(5):
         tale.log("fix", rider="r1", seq=seq, at_ms=10 + seq)
         if seq < 4:

@@ -35,7 +35,7 @@ def test_what_the_system_does_not_have_is_said_to_be_unchecked(story):
 
 
 def lose_the_order(story):
-    story.log("order", key="key-o9", order="o9", price_fen=1, sent_ms=0)
+    story.log("order", customer="c-o9", order="o9", price_fen=1, sent_ms=0)
 
 
 def change_the_price(story):
@@ -48,11 +48,11 @@ def lose_the_cancellation(story):
 
 def place_the_order_again(story):
     story.place("o3")
-    story.row("o3")["body"]["note"] = "key-o1"
+    story.row("o3")["customer_id"] = "c-o1"
 
 
 def answer_a_retry_with_another_order(story):
-    story.log("order", key="key-o1", order="o2", price_fen=700, sent_ms=0)
+    story.log("order", customer="c-o1", order="o2", price_fen=700, sent_ms=0)
 
 
 def offer_to_a_second_rider(story):
@@ -219,6 +219,50 @@ def disorder_the_webhooks(story):
     other.update(kept)
 
 
+def tell_the_loser_yes(story):
+    lost = next(
+        x for x in lines(story, "action_sent") if (x["rider"], x["type"]) == ("r2", "claim")
+    )
+    answer = next(x for x in lines(story, "action") if x["action_id"] == lost["action_id"])
+    answer["ok"] = True
+
+
+def tell_the_winner_no(story):
+    won = next(x for x in lines(story, "action_sent") if (x["rider"], x["type"]) == ("r1", "claim"))
+    answer = next(x for x in lines(story, "action") if x["action_id"] == won["action_id"])
+    answer["ok"] = False
+
+
+def offer_what_is_in_the_hall(story):
+    event(story, "hall", "accepted")["kind"] = "timed_out"
+
+
+def payment(story):
+    return next(row for row in story.evidence.transfers if row["kind"] == "payment")
+
+
+def pay_a_notice_twice(story):
+    paid = payment(story)
+    story.transfer("o1", "payment", paid["debit"], paid["credit"], paid["fen"])
+    lines(story, "payment")[1]["transfer"] = story.evidence.transfers[-1]["id"]
+
+
+def pay_without_a_notice(story):
+    story.transfer(None, "payment", "gateway/p", "customer/chaos/c-o1", 5)
+
+
+def lose_a_payment(story):
+    story.evidence.transfers.remove(payment(story))
+
+
+def pay_another_sum(story):
+    payment(story)["fen"] += 1
+
+
+def leave_an_address_in_the_clear(story):
+    story.evidence.in_clear.append(("public.events", 1))
+
+
 BREAKS = {
     "orders_lost": (lose_the_order, change_the_price, lose_the_cancellation),
     "orders_doubled": (place_the_order_again, answer_a_retry_with_another_order),
@@ -228,6 +272,7 @@ BREAKS = {
         tell_two_riders_yes_without_an_end_between,
         report_by_another_rider,
     ),
+    "hall_doubled": (tell_the_loser_yes, tell_the_winner_no, offer_what_is_in_the_hall),
     "illegal_histories": (
         leave_a_gap,
         move_illegally,
@@ -257,9 +302,14 @@ BREAKS = {
         forget_to_settle,
         keep_the_money_of_a_cancelled_order,
         pay_somebody_else,
+        pay_a_notice_twice,
+        pay_without_a_notice,
+        lose_a_payment,
+        pay_another_sum,
     ),
     "webhooks_lost": (lose_a_webhook, fail_a_webhook_for_good),
     "webhooks_disordered": (disorder_the_webhooks,),
+    "personal_in_clear": (leave_an_address_in_the_clear,),
 }
 
 

@@ -101,6 +101,19 @@ async def test_half_open_loses_answers_and_resets_afterwards(through):
     await until(b"x", connect)
 
 
+async def test_silence_is_for_ever_and_says_nothing(through):
+    levers, connect = through
+    connection = await connect()
+    assert await said(connection, b"a") == b"a"
+    levers.set("proxy.echo", "silence")
+    await until(None, connect)
+    assert await said(connection, b"b") is None
+    levers.set("proxy.echo", "open")
+    await until(b"x", connect)
+    assert await said(connection, b"c") is None
+    connection[1].transport.abort()
+
+
 async def test_a_delay_is_felt_either_way(through):
     levers, connect = through
     connection = await connect()

@@ -44,8 +44,8 @@ def test_the_last_door_to_open_counts():
 def test_an_offer_counts_for_an_order_that_was_placed_after_the_fault():
     logs = [
         fault("kill dispatcher", 1, 1_000),
-        {"log": "order", "ms": 950, "order": "o1", "sent_ms": 900},
-        {"log": "order", "ms": 2_100, "order": "o2", "sent_ms": 2_000},
+        {"log": "order", "ms": 950, "order": "o1", "city": "a", "sent_ms": 900},
+        {"log": "order", "ms": 2_100, "order": "o2", "city": "a", "sent_ms": 2_000},
         {"log": "offer", "ms": 1_500, "order": "o1"},
         {"log": "offer", "ms": 5_000, "order": "o2"},
     ]

@@ -6,7 +6,9 @@
 | `evidence` | everything that is judged, as plain values |
 | `gather` | reads it: PostgreSQL by SQL, segments and journals by msgpack, logs by JSON |
 | `history` | folds the events of one order or rider and names what cannot be |
-| `orders`, `actions`, `fixes`, `feed`, `plans`, `money`, `webhooks` | one promise or two each |
+| `search` | looks for personal data in the clear |
+| `orders`, `hall`, `actions`, `fixes`, `feed`, `plans` | a promise or two each |
+| `money`, `webhooks`, `personal` | the same |
 | `verdict` | all of them together |
 
 Shares no code with the product: it would share its mistakes.
@@ -14,6 +16,6 @@ Shares no code with the product: it would share its mistakes.
 
 from bench.chaos.checker.evidence import Broken, Evidence
 from bench.chaos.checker.gather import gather
-from bench.chaos.checker.verdict import Verdict, judge
+from bench.chaos.checker.verdict import PROMISES, Verdict, judge
 
-__all__ = ["Broken", "Evidence", "Verdict", "gather", "judge"]
+__all__ = ["PROMISES", "Broken", "Evidence", "Verdict", "gather", "judge"]

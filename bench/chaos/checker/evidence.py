@@ -19,8 +19,9 @@ class Broken(NamedTuple):
 
 @dataclass
 class Run:
-    """One run of a dispatcher: the first position it was told, and the instants of its plans."""
+    """One run of a city's dispatcher: the first position it was told, the instants of its plans."""
 
+    city: str
     first_position: int | None
     plans: set[int]
 
@@ -31,7 +32,8 @@ class Evidence:
 
     `transfers` is None where the system has no money, `endpoints` is empty where it has no
     webhooks. `fixes` is (rider, seq) -> the phone's instants of all that is stored under it.
-    `runs` are the runs of dispatchers, by journal.
+    `runs` are the runs of dispatchers, by journal. `in_clear` says where personal data were found,
+    and how many.
     """
 
     orders: list[Row] = field(default_factory=list)
@@ -45,6 +47,7 @@ class Evidence:
     transfers: list[Row] | None = None
     fixes: dict[tuple[str, int], set[int]] = field(default_factory=dict)
     runs: dict[str, Run] = field(default_factory=dict)
+    in_clear: list[tuple[str, int]] = field(default_factory=list)
     logs: list[Row] = field(default_factory=list)
 
     def told(self, kind: str) -> Iterator[Row]:

@@ -41,23 +41,22 @@ def whole(evidence: Evidence) -> Iterator[Broken]:
 
 
 def read(evidence: Evidence) -> Iterator[Broken]:
-    """What an integrator saw against the feed of his tenant, up to where he came."""
-    seen = [line["position"] for line in evidence.told("event")]
-    if not seen:
-        return
-    orders = {row["id"]: row["tenant"] for row in (*evidence.orders, *evidence.riders)}
-    events = {event["id"]: event for event in evidence.events}
-    first = events[next(r["event_id"] for r in evidence.feed if r["position"] == seen[0])]
-    tenant = orders.get(first["subject_id"])
-    all_his = [
-        row["position"]
-        for row in evidence.feed
-        if row["tenant"] == tenant and row["position"] <= seen[-1]
-    ]
-    if seen != all_his:
-        missing = sorted(set(all_his) - set(seen))[:5]
-        what = f"saw {len(seen)} of {len(all_his)} events up to {seen[-1]}, missing {missing}"
-        yield Broken("events_lost", "integrator", what)
+    """What an integrator saw in each city against the feed of his tenant, up to where he came."""
+    seen: dict[str, list[int]] = {}
+    for line in evidence.told("event"):
+        seen.setdefault(line["city"], []).append(line["position"])
+    for city, positions in seen.items():
+        of_city = [row for row in evidence.feed if row["city"] == city]
+        tenant = next(r["tenant"] for r in of_city if r["position"] == positions[0])
+        all_his = [
+            row["position"]
+            for row in of_city
+            if row["tenant"] == tenant and row["position"] <= positions[-1]
+        ]
+        if positions != all_his:
+            missing = sorted(set(all_his) - set(positions))[:5]
+            what = f"saw {len(positions)} of {len(all_his)} events, missing {missing}"
+            yield Broken("events_lost", f"integrator of {city}", what)
 
 
 def _shown(event: dict[str, object]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import asyncpg
 import msgpack
 
+from bench.chaos.checker import search
 from bench.chaos.checker.evidence import Evidence, Row, Run
 from bench.chaos.logs import read_logs
 
@@ -25,8 +26,8 @@ _QUERIES = {
 _TRANSFERS = "SELECT id, order_id, kind, debit, credit, fen FROM transfers"
 
 
-async def gather(address: str, data: Path) -> Evidence:
-    """The evidence of a data folder, whose database answers at `address`."""
+async def gather(address: str, data: Path, redis: str = "") -> Evidence:
+    """The evidence of a data folder, whose database answers at `address`, and its Redis."""
     evidence = Evidence(
         fixes=read_segments(data / "segments"),
         runs=read_journals(data / "journal"),
@@ -39,8 +40,10 @@ async def gather(address: str, data: Path) -> Evidence:
                 setattr(evidence, name, [_row(r) for r in await connection.fetch(query)])
             if await connection.fetchval("SELECT to_regclass('transfers')"):
                 evidence.transfers = [_row(r) for r in await connection.fetch(_TRANSFERS)]
+            evidence.in_clear += await search.tables(connection)
     finally:
         await connection.close()
+    evidence.in_clear += search.files(data) + (await search.redis(redis) if redis else [])
     return evidence
 
 
@@ -68,7 +71,7 @@ def read_journals(folder: Path) -> dict[str, Run]:
     """The runs of dispatchers, by journal. A torn last record counts as missing."""
     found: dict[str, Run] = {}
     for path in sorted(folder.glob("*.journal")):
-        run = found[path.name] = Run(None, set())
+        run = found[path.name] = Run(path.name.rpartition("-")[0], None, set())
         with path.open("rb") as file:
             for record in msgpack.Unpacker(file, raw=False, strict_map_key=False):
                 if not isinstance(record, list):

@@ -1,4 +1,4 @@
-"""Money to the fen: one hold an order, one settlement that fits its end, nothing left over."""
+"""Money to the fen: one hold an order, one settlement that fits its end, one payment a notice."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from bench.chaos.checker.evidence import Broken, Evidence, Row
 from bench.chaos.checker.tables import ORDER, ended
+from bench.chaos.world import TENANT
 
 
 def fen_off(evidence: Evidence) -> tuple[int, list[Broken]]:
@@ -39,7 +40,35 @@ def fen_off(evidence: Evidence) -> tuple[int, list[Broken]]:
         fen = sum(row["fen"] for row in of_order[order_id])
         off += fen
         broken.append(Broken("fen_off", order_id, "transfers of an order that is not there"))
+    for fen, notice, what in _payments(evidence):
+        off += fen
+        broken.append(Broken("fen_off", notice, what))
     return off, broken
+
+
+def _payments(evidence: Evidence) -> Iterator[tuple[int, str, str]]:
+    """Each notice is one payment however often it came, and there is no payment without one."""
+    made = {row["id"]: row for row in evidence.transfers or () if row["kind"] == "payment"}
+    noted: dict[str, set[int]] = {}
+    for line in evidence.told("payment"):
+        notice, fen = line["notice_id"], line["fen"]
+        if line["transfer"] is None:
+            yield fen, notice, f"was answered by {line['status']}"
+            continue
+        noted.setdefault(notice, set()).add(line["transfer"])
+        row = made.get(line["transfer"])
+        if row is None:
+            yield fen, notice, f"transfer {line['transfer']} is not there"
+            continue
+        sides = f"gateway/{line['provider']}", f"customer/{TENANT}/{line['customer_id']}"
+        stands = row["fen"], row["order_id"], (row["debit"], row["credit"])
+        if stands != (fen, line["order_id"], sides):
+            yield fen, notice, f"says {fen} fen of {sides}, its transfer is {row}"
+    for notice, transfers in noted.items():
+        if len(transfers) > 1:
+            yield sum(made[t]["fen"] for t in transfers if t in made), notice, "was paid twice"
+    for transfer in made.keys() - {t for transfers in noted.values() for t in transfers}:
+        yield made[transfer]["fen"], str(transfer), "is a payment of no notice"
 
 
 def _of_order(order: Row, rows: list[Row]) -> Iterator[tuple[int, str]]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from bench.chaos.checker import actions, feed, fixes, money, orders, plans, webhooks
+from bench.chaos.checker import actions, feed, fixes, hall, money, orders, personal, plans, webhooks
 from bench.chaos.checker.evidence import Broken, Evidence
 
 PROMISES = (
     "orders_lost",
     "orders_doubled",
     "riders_doubled",
+    "hall_doubled",
     "illegal_histories",
     "plans_stale",
     "events_lost",
@@ -22,6 +23,7 @@ PROMISES = (
     "fen_off",
     "webhooks_lost",
     "webhooks_disordered",
+    "personal_in_clear",
 )
 
 
@@ -47,12 +49,14 @@ def judge(evidence: Evidence) -> Verdict:
         orders.lost_and_doubled,
         orders.histories,
         orders.two_told,
+        hall.one_winner,
         plans.stale,
         feed.whole,
         feed.read,
         actions.lost_and_doubled,
         fixes.lost,
         webhooks.delivered,
+        personal.in_clear,
     )
     broken = [found for check in checks for found in check(evidence)]
     counted = Counter(found.promise for found in broken)
