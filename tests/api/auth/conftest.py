@@ -17,7 +17,6 @@ import httpx2
 import pytest
 from fastapi import FastAPI
 from redis.asyncio import Redis
-from sqlalchemy.engine import make_url
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
@@ -26,10 +25,8 @@ from api.clock import now_ms
 from api.gateway import serve_gateway
 from api.http import make_app
 from api.settings import CityArea, Settings, WebhookSettings
-from api.store import Store, migrate
-from api.store.schema import metadata
+from api.store import Store
 from api.store.webhooks import Whose
-from api.supervisor import ServerUrls
 from api.webhooks import make_key
 from dispatch.commands import Accept, GoOnShift, Offer
 from dispatch.model import Matching, Order, Place, Rider, RouteStop, Stop, StopKind
@@ -214,32 +211,15 @@ class House:
 
 
 @pytest.fixture(scope="session")
-def auth_database(servers: ServerUrls) -> str:
+def auth_database(new_database: Callable[..., str]) -> str:
     """One migrated database for all tests of this folder."""
-
-    async def make() -> str:
-        name = f"auth_{uuid.uuid4().hex}"
-        admin = await asyncpg.connect(servers.postgres.replace("+asyncpg", "", 1))
-        await admin.execute(f"CREATE DATABASE {name}")
-        # Hundreds of objects, and no crash to survive.
-        await admin.execute(f"ALTER DATABASE {name} SET synchronous_commit = off")
-        await admin.close()
-        url = make_url(servers.postgres).set(database=name).render_as_string(hide_password=False)
-        await migrate(url)
-        return url
-
-    return asyncio.run(make())
+    return new_database("auth", lasting=False)
 
 
 @pytest.fixture
-async def store(auth_database: str) -> AsyncIterator[Store]:
+async def store(auth_database: str, empty: Callable[..., Any]) -> AsyncIterator[Store]:
     """A store on that database, emptied."""
-    connection = await asyncpg.connect(auth_database.replace("+asyncpg", "", 1))
-    emptied = "; ".join(f"DELETE FROM {t}" for t in metadata.tables if t != "installation")
-    await connection.execute(
-        "SET session_replication_role = replica; SET synchronous_commit = off; " + emptied
-    )
-    await connection.close()
+    await empty(auth_database)
     opened = await Store.open(auth_database)
     yield opened
     await opened.close()

@@ -182,7 +182,7 @@ async def test_the_first_key_comes_from_the_command_line(house: Any) -> None:
     assert (deed["action"], deed["object"]) == ("hexrun key create", found["id"])
     environ.pop("HEXRUN_POSTGRES_URL")
     none = run("--data", str(house.folder / "nowhere"))
-    assert (none.returncode, "no PostgreSQL runs there" in none.stderr) == (2, True)
+    assert (none.returncode, "no PostgreSQL answers there" in none.stderr) == (2, True)
 
 
 async def test_a_path_that_no_database_holds_is_audited(house: Any) -> None:

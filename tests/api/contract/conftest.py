@@ -5,21 +5,18 @@ from __future__ import annotations
 import asyncio
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
-import asyncpg
 import pytest
 import requests
-from sqlalchemy.engine import make_url
 
 from api.auth import Tokens
 from api.clock import now_ms
 from api.http import serve_http
 from api.settings import CityArea, RateSettings, Settings, WebhookSettings
-from api.store import migrate
 from api.supervisor import ServerUrls
 
 SECRET = "a-secret-of-the-tests-0123456789-abcdef"
@@ -56,10 +53,14 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def server(servers: ServerUrls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(
+    servers: ServerUrls,
+    new_database: Callable[..., str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("served")
     settings = Settings(
-        postgres_url=asyncio.run(_database(servers)),
+        postgres_url=new_database("contract", lasting=False),
         redis_url=f"{servers.redis}?db=0",
         data=folder,
         secret=SECRET,
@@ -86,17 +87,6 @@ def server(servers: ServerUrls, tmp_path_factory: pytest.TempPathFactory) -> Ite
     finally:
         stopping.result(timeout=60)()
         thread.join(timeout=60)
-
-
-async def _database(servers: ServerUrls) -> str:
-    name = f"contract_{uuid.uuid4().hex}"
-    admin = await asyncpg.connect(servers.postgres.replace("+asyncpg", "", 1))
-    await admin.execute(f"CREATE DATABASE {name}")
-    await admin.execute(f"ALTER DATABASE {name} SET synchronous_commit = off")
-    await admin.close()
-    url = make_url(servers.postgres).set(database=name).render_as_string(hide_password=False)
-    await migrate(url)
-    return url
 
 
 def _fill(served: Server) -> None:

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-import uuid
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import httpx2
 import pytest
 from fastapi import FastAPI
 from redis.asyncio import Redis
-from sqlalchemy.engine import make_url
 
 from api.auth import Tokens
 from api.clock import now_ms
 from api.data_keys import KeyRing
 from api.http import make_app
 from api.settings import CityArea, Settings
-from api.store import Store, migrate
-from api.store.schema import metadata
-from api.supervisor import ServerUrls
+from api.store import Store
 
 SECRET = "test-" * 8
 # The centre of the demo city as a mini-program's map shows it.
@@ -30,19 +24,9 @@ CENTRE = {"lat": 31.22849, "lon": 121.47821, "coordinate_system": "gcj02"}
 
 
 @pytest.fixture(scope="session")
-def http_database(servers: ServerUrls) -> str:
+def http_database(new_database: Callable[..., str]) -> str:
     """One migrated database for all tests of this folder."""
-
-    async def make() -> str:
-        name = f"http_{uuid.uuid4().hex}"
-        admin = await asyncpg.connect(servers.postgres.replace("+asyncpg", "", 1))
-        await admin.execute(f"CREATE DATABASE {name}")
-        await admin.close()
-        url = make_url(servers.postgres).set(database=name).render_as_string(hide_password=False)
-        await migrate(url)
-        return url
-
-    return asyncio.run(make())
+    return new_database("http")
 
 
 @pytest.fixture
@@ -52,15 +36,11 @@ def keys(tmp_path: Path) -> KeyRing:
 
 
 @pytest.fixture
-async def store(http_database: str, keys: KeyRing) -> AsyncIterator[Store]:
+async def store(
+    http_database: str, keys: KeyRing, empty: Callable[..., Any]
+) -> AsyncIterator[Store]:
     """A store on that database, emptied."""
-    connection = await asyncpg.connect(http_database.replace("+asyncpg", "", 1))
-    emptied = "; ".join(f"DELETE FROM {t}" for t in metadata.tables if t != "installation")
-    # No triggers, and no waiting for the disk: faster than TRUNCATE for a few rows.
-    await connection.execute(
-        "SET session_replication_role = replica; SET synchronous_commit = off; " + emptied
-    )
-    await connection.close()
+    await empty(http_database)
     opened = await Store.open(http_database, data_keys=keys)
     yield opened
     await opened.close()

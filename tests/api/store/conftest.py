@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +10,9 @@ from typing import Any
 
 import asyncpg
 import pytest
-from sqlalchemy.engine import make_url
 
-from api.store import Store, migrate
-from api.store.schema import metadata
-from api.supervisor import Child, DataFolder, EmbeddedValkey, ServerUrls
+from api.store import Store
+from api.supervisor import Child, DataFolder, EmbeddedValkey
 from dispatch.commands import Accept, Offer
 from dispatch.jobs.delivery import JOB
 from dispatch.model import Order, Place, RouteStop
@@ -25,31 +22,16 @@ NOW_MS = 1_790_000_000_000
 
 
 @pytest.fixture(scope="session")
-def migrated_url(servers: ServerUrls) -> str:
-    """One migrated database for all tests: making one takes longer than most tests do."""
-
-    async def make() -> str:
-        name = f"store_{uuid.uuid4().hex}"
-        admin = await asyncpg.connect(servers.postgres.replace("+asyncpg", "", 1))
-        await admin.execute(f"CREATE DATABASE {name}")
-        await admin.close()
-        url = make_url(servers.postgres).set(database=name).render_as_string(hide_password=False)
-        await migrate(url)
-        return url
-
-    return asyncio.run(make())
+def migrated_url(new_database: Callable[..., str]) -> str:
+    """One migrated database for all tests of this folder."""
+    return new_database("store")
 
 
 @pytest.fixture
-async def sql(migrated_url: str) -> AsyncIterator[asyncpg.Connection]:
+async def sql(migrated_url: str, empty: Callable[..., Any]) -> AsyncIterator[asyncpg.Connection]:
     """The database, empty, on a connection of its own to look behind the store's back."""
+    await empty(migrated_url)
     connection = await asyncpg.connect(migrated_url.replace("+asyncpg", "", 1))
-    emptied = "; ".join(f"DELETE FROM {t}" for t in metadata.tables if t != "installation")
-    # No triggers, and no waiting for the disk: faster than TRUNCATE for a few rows.
-    await connection.execute(
-        "SET session_replication_role = replica; SET synchronous_commit = off; " + emptied
-    )
-    await connection.execute("RESET session_replication_role; RESET synchronous_commit")
     yield connection
     await connection.close()
 

@@ -8,13 +8,11 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-import asyncpg
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from api.store import Store
 from api.store.ledger import PaymentNotice
-from api.store.schema import metadata
 from dispatch import commands as c
 from dispatch.ledger import TransferKind
 from dispatch.model import AssignmentState, Order, OrderState, Party, RouteStop, StopState
@@ -79,13 +77,6 @@ def notice_of(notice_id: str) -> PaymentNotice:
         tenant="books", city="demo", provider="wechat", notice_id=notice_id, customer_id="mia",
         fen=700,
     )  # fmt: skip
-
-
-async def _emptied(url: str) -> None:
-    connection = await asyncpg.connect(url.replace("+asyncpg", "", 1))
-    emptied = "; ".join(f"DELETE FROM {t}" for t in metadata.tables if t != "installation")
-    await connection.execute("SET session_replication_role = replica; " + emptied)
-    await connection.close()
 
 
 STEP = st.tuples(
@@ -160,11 +151,11 @@ class Books:
 
 
 def test_the_books_are_right_whatever_happens(
-    migrated_url: str, new_order: Callable[..., Order]
+    migrated_url: str, new_order: Callable[..., Order], empty: Callable[..., Any]
 ) -> None:
     """Commands in any order, some twice under one action id."""
     with asyncio.Runner() as runner:
-        runner.run(_emptied(migrated_url))
+        runner.run(empty(migrated_url))
         store = runner.run(Store.open(migrated_url))
         books = Books(store, new_order)
 

@@ -12,16 +12,13 @@ from typing import Any
 
 import asyncpg
 import pytest
-from sqlalchemy.engine import make_url
 
 from api.clock import monotonic_s, now_ms
 from api.http.answers import view_event
 from api.sequencer import run_sequencer
 from api.settings import WebhookSettings
-from api.store import Positioned, Store, migrate
-from api.store.schema import metadata
+from api.store import Positioned, Store
 from api.store.webhooks import Endpoint, Whose
-from api.supervisor import ServerUrls
 from api.webhooks import make_key, run_sender
 from dispatch.commands import Decline, Offer
 from dispatch.jobs.delivery import JOB
@@ -183,30 +180,18 @@ async def receiver(new_receiver: Callable[[], Awaitable[Receiver]]) -> Receiver:
 
 
 @pytest.fixture(scope="session")
-def webhook_database(servers: ServerUrls) -> str:
+def webhook_database(new_database: Callable[..., str]) -> str:
     """One migrated database for all tests of this folder."""
-
-    async def make() -> str:
-        name = f"webhooks_{uuid.uuid4().hex}"
-        admin = await asyncpg.connect(servers.postgres.replace("+asyncpg", "", 1))
-        await admin.execute(f"CREATE DATABASE {name}")
-        await admin.close()
-        url = make_url(servers.postgres).set(database=name).render_as_string(hide_password=False)
-        await migrate(url)
-        return url
-
-    return asyncio.run(make())
+    return new_database("webhooks")
 
 
 @pytest.fixture
-async def sql(webhook_database: str) -> AsyncIterator[asyncpg.Connection]:
+async def sql(
+    webhook_database: str, empty: Callable[..., Any]
+) -> AsyncIterator[asyncpg.Connection]:
     """That database, emptied, on a connection of its own."""
+    await empty(webhook_database)
     connection = await asyncpg.connect(webhook_database.replace("+asyncpg", "", 1))
-    emptied = "; ".join(f"DELETE FROM {t}" for t in metadata.tables if t != "installation")
-    await connection.execute(
-        "SET session_replication_role = replica; SET synchronous_commit = off; " + emptied
-    )
-    await connection.execute("RESET session_replication_role; RESET synchronous_commit")
     yield connection
     await connection.close()
 
