@@ -17,7 +17,6 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from api.clock import now_ms
 from api.store import migrate
@@ -28,10 +27,10 @@ from api.supervisor import (
     Supervisor,
     postgres_account,
     postgres_programs,
+    running_postgres,
     server_services,
 )
-from api.supervisor.embedded import POSTGRES_PORT, POSTGRES_VARIABLE
-from api.supervisor.supervisor import STATUS_NAME
+from api.supervisor.embedded import POSTGRES_VARIABLE
 from geo.errors import Conflict, FolderInUse, InvalidValue, MissingFile, StartupError
 
 FORMAT = 1
@@ -112,7 +111,7 @@ async def _database(data: Path) -> AsyncIterator[str]:
     try:
         folder = DataFolder(data)
     except FolderInUse:
-        yield _running(data)
+        yield running_postgres(data)
         return
     with folder:
         postgres = _postgres(folder)
@@ -127,15 +126,6 @@ async def _database(data: Path) -> AsyncIterator[str]:
 
 def _postgres(folder: DataFolder) -> Service:
     return next(s for s in server_services(folder) if s.name == "postgres")
-
-
-def _running(data: Path) -> str:
-    path = data / "run" / STATUS_NAME
-    try:
-        sockets = Path(json.loads(path.read_text())["sockets"])
-    except (OSError, ValueError, KeyError) as error:
-        raise StartupError(f"{path}: it does not say where the server is ({error})") from None
-    return f"postgresql://hexrun@/hexrun?host={quote(str(sockets / 'pg'))}&port={POSTGRES_PORT}"
 
 
 async def _run(program: str, options: list[str], url: str, data: Path) -> None:

@@ -11,6 +11,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
 SLEW = 0.01  # of the time that passes: an offer of 20 s lasts 19.8 to 20.2 s at worst
 
 

@@ -16,8 +16,6 @@ from dataclasses import dataclass
 
 from geo.errors import InvalidValue
 
-HOUR_MS = 3_600_000
-DAY_MS = 24 * HOUR_MS
 DAYS_MAX = 36_500
 
 

@@ -3,7 +3,7 @@
 `HEXRUN_LOG_LEVEL` is debug, info, warning or error; `HEXRUN_LOG_FORMAT` is json, or text, which is
 usual where stderr is a terminal. A line has `at` (UTC), `level`, `role`, `pid`, `event` and its
 facts. Lines name orders, riders and customers by id only; what could be personal or secret is
-hidden here once more, whoever logs it.
+hidden here once more, whoever logs it. A traceback shows no local variables.
 """
 
 from __future__ import annotations
@@ -53,9 +53,7 @@ def set_up_logs(role: str, environ: Mapping[str, str] = os.environ) -> None:
         _hide,
     ]
     last: list[Processor] = (
-        [structlog.processors.format_exc_info, _to_json]
-        if form == "json"
-        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=24)]
+        [structlog.processors.format_exc_info, _to_json] if form == "json" else [_as_text()]
     )
     structlog.configure(
         processors=[*first, *last],
@@ -71,9 +69,29 @@ def set_up_logs(role: str, environ: Mapping[str, str] = os.environ) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=LEVELS[level], force=True)
+    logging.captureWarnings(True)
     # One line for every query or request would hide what matters.
     for name in ("sqlalchemy", "alembic", "httpx2", "httpcore2", "uvicorn.access"):
         logging.getLogger(name).setLevel(max(LEVELS[level], logging.WARNING))
+
+
+def warn_on_screen() -> None:
+    """For the commands that a person runs: warnings only, marked as ours, on stderr."""
+    logging.basicConfig(format="hexrun: %(message)s", level=logging.WARNING)
+    structlog.configure(
+        processors=[structlog.stdlib.add_log_level, _hide, _as_text()],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+    )
+
+
+def _as_text() -> Processor:
+    # Its usual tracebacks print every local variable.
+    return structlog.dev.ConsoleRenderer(
+        colors=sys.stderr.isatty(),
+        pad_event_to=24,
+        exception_formatter=structlog.dev.plain_traceback,
+    )
 
 
 def _choice(environ: Mapping[str, str], name: str, words: tuple[str, ...], usual: str) -> str:

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
+from prometheus_client import Counter, Gauge
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
@@ -18,6 +19,7 @@ from api.cancelling import end_if_cancelled
 from api.clock import monotonic_s, now_ms
 from api.feed import pause, stream_key, to_fields
 from api.keep import Keep
+from api.metrics import Mode, degraded
 from api.store import UNAVAILABLE, Positioned, Sequencing, Store
 
 BATCH_MAX = 500
@@ -29,52 +31,90 @@ STREAM_ENTRIES_MAX = 100_000
 REPUBLISH_MAX = 10_000
 REDIS_LIMIT_S = 2.0
 HOUSEKEEPING_S = 600.0
+MEASURE_S = 5.0
+
+_SEQUENCED = Counter("hexrun_events_sequenced_total", "events that were given their position")
+_LAG = Gauge(
+    "hexrun_sequencer_lag_seconds",
+    "how old the oldest event of the last batch was when it got its position; 0 with nothing to do",
+)
+_OUTBOX = Gauge("hexrun_outbox_events", "committed events without a position")
+_LEADS = Gauge("hexrun_sequencer_leads", "1 while this process is the one that gives positions")
+_MENDED = Counter("hexrun_streams_mended_total", "streams in Redis that were made a copy again")
+_BEHIND = Gauge("hexrun_streams_behind", "streams in Redis that are not a copy of the feed now")
 
 _log = logging.getLogger("hexrun.sequencer")
 
 
 async def run_sequencer(
-    store: Store, redis_url: str, stop: asyncio.Event, keep: Keep | None = None
+    store: Store,
+    redis_url: str,
+    stop: asyncio.Event,
+    keep: Keep | None = None,
+    facts: dict[str, Any] | None = None,
 ) -> None:
-    """Sequence until `stop` is set, or stand by for the one who does.
+    """Sequence until `stop` is set, or stand by for the one who does; how it goes is in `facts`.
 
     Outlives every loss of PostgreSQL and Redis: positions go on without Redis, whose streams are
     mended when it is back; without PostgreSQL it waits. The one that works also keeps house:
     partitions are made ahead, and what is older than `keep` goes.
     """
     redis = Redis.from_url(redis_url, socket_timeout=REDIS_LIMIT_S)
+    facts = {} if facts is None else facts
     try:
         while not stop.is_set():
             try:
                 session = await store.open_sequencing()
                 try:
-                    await _sequence(session, store, redis, keep or Keep(), stop)
+                    await _sequence(session, store, redis, keep or Keep(), stop, facts)
                 finally:
+                    _LEADS.set(0)
+                    facts["leads"] = False
                     await session.close()
             except UNAVAILABLE as error:
                 end_if_cancelled()
-                _log.warning("PostgreSQL is away, trying again: %s", error)
+                degraded(Mode.POSTGRES_AWAY, True, error=str(error))
                 await pause(stop, RETRY_S)
     finally:
         await redis.aclose()
 
 
 async def _sequence(
-    session: Sequencing, store: Store, redis: Redis, keep: Keep, stop: asyncio.Event
+    session: Sequencing,
+    store: Store,
+    redis: Redis,
+    keep: Keep,
+    stop: asyncio.Event,
+    facts: dict[str, Any],
 ) -> None:
+    degraded(Mode.POSTGRES_AWAY, False)
+    facts["leads"] = False
     while not await session.lock():
         await pause(stop, STANDBY_S)
         if stop.is_set():
             return
     _log.info("this process gives the positions")
+    _LEADS.set(1)
+    facts["leads"] = True
     publisher = Publisher(store, redis)
     await publisher.start(await session.heads())
     keeping = asyncio.create_task(_keep_house(store, keep), name="keep house")
+    measured_s = 0.0
     try:
         while not stop.is_set():
             placed = await session.take(BATCH_MAX)
             await publisher.publish(placed)
             end_if_cancelled()
+            lag_s = (
+                max(0.0, (now_ms() - min(p.event.at_ms for p in placed)) / 1000) if placed else 0.0
+            )
+            _SEQUENCED.inc(len(placed))
+            _LAG.set(lag_s)
+            facts |= {"lag_s": lag_s, "heads": publisher.heads, "streams_behind": publisher.behind}
+            if monotonic_s() >= measured_s + MEASURE_S:
+                measured_s = monotonic_s()
+                facts["outbox"] = await session.waiting()
+                _OUTBOX.set(facts["outbox"])
             if len(placed) < BATCH_MAX:
                 await session.wait(POLL_S)
     finally:
@@ -102,6 +142,16 @@ class Publisher:
         self._heads: dict[str, int] = {}
         self._broken: set[str] = set()
         self._retry_at_s = 0.0
+
+    @property
+    def heads(self) -> dict[str, int]:
+        """The last position of each city."""
+        return self._heads
+
+    @property
+    def behind(self) -> list[str]:
+        """The cities whose stream is not a copy of the feed now."""
+        return sorted(self._broken)
 
     async def start(self, heads: dict[str, int]) -> None:
         """Publish what a sequencer before this one gave a position to and did not publish."""
@@ -150,6 +200,8 @@ class Publisher:
             if not await self._republish(city, last):
                 break
             self._broken.discard(city)
+            _MENDED.inc()
+        _BEHIND.set(len(self._broken))
         self._retry_at_s = monotonic_s() + (RETRY_S if self._broken else 0.0)
 
     async def _last_in_stream(self, city: str) -> int:

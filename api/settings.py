@@ -12,6 +12,7 @@
 | `HEXRUN_HOST` | the address to listen on | `127.0.0.1` |
 | `HEXRUN_HTTP_PORT` | of the HTTP API; 0 for any free one | `8080` |
 | `HEXRUN_STREAM_PORT` | of the websocket gateway; 0 for any free one | `8081` |
+| `HEXRUN_STATUS_PORT` | of the process's status door on loopback; 0 for any free one | `0` |
 | `HEXRUN_LEAD_S` | seconds from `/readyz` turning 503 to the door closing | `0` |
 | `HEXRUN_LIMITS` | `name=number,...`, see `api.capacity.Limits` | its defaults |
 | `HEXRUN_METRICS` | who may read `/metrics`: `private` addresses, `all` or `none` | `private` |
@@ -133,6 +134,7 @@ class Settings:
     masked_numbers: str = MASKED_NUMBERS
     secret_file: Path | None = None
     """Where the secret was read, and is read again; None where the environment holds it."""
+    status_port: int = 0
     rates: RateSettings = field(default_factory=RateSettings)
     webhooks: WebhookSettings = field(default_factory=lambda: WebhookSettings())
 
@@ -175,6 +177,7 @@ class Settings:
             host=host,
             http_port=read_port(environ, "HEXRUN_HTTP_PORT", HTTP_PORT),
             stream_port=read_port(environ, "HEXRUN_STREAM_PORT", STREAM_PORT),
+            status_port=read_port(environ, "HEXRUN_STATUS_PORT", 0),
             lead_s=_seconds(environ, "HEXRUN_LEAD_S", LEAD_S_MAX),
             limits=read_limits(environ),
             metrics_for=_one_of(environ, "HEXRUN_METRICS", METRICS_FOR),

@@ -21,14 +21,13 @@ import msgspec
 import structlog
 
 from api.cancelling import end_if_cancelled
+from api.logs import set_up_logs
 from api.metrics import Mode, degraded
 from api.snapshots import Packed, unpack_snapshot
-from api.supervisor import tie_to_parent
-from dispatch.engine import decide
+from api.supervisor.leash import tie_to_parent
 from dispatch.plan import Plan
 from dispatch.policy import Policy
 from dispatch.snapshot import Snapshot
-from dispatch.warm import warm_up
 from geo.errors import HexrunError, StartupError
 
 log = structlog.get_logger()
@@ -164,6 +163,9 @@ class SolverProcess:
     async def _ask(process: asyncio.subprocess.Process, size: int, knobs: bytes) -> Plan:
         assert process.stdin is not None
         assert process.stdout is not None
+        if process.stdin.is_closing():
+            # It died since the last round. To write would raise too, on uvloop a RuntimeError.
+            raise BrokenPipeError("the solver's pipe is closed")
         process.stdin.write(_ASK.pack(size, len(knobs)) + knobs)
         await process.stdin.drain()
         good, length = _ANSWER.unpack(await process.stdout.readexactly(_ANSWER.size))
@@ -239,6 +241,10 @@ async def _kill(process: asyncio.subprocess.Process) -> None:
 
 def serve(fd: int, inlet: BinaryIO, outlet: BinaryIO) -> None:
     """The solver's loop: until the dispatcher closes the pipe."""
+    # Here, since the dispatcher's end of the pipe does without the compiler.
+    from dispatch.engine import decide
+    from dispatch.warm import warm_up
+
     warm_up()
     outlet.write(b"!")
     outlet.flush()
@@ -259,6 +265,7 @@ def serve(fd: int, inlet: BinaryIO, outlet: BinaryIO) -> None:
 def main() -> None:
     fd, parent = int(sys.argv[1]), int(sys.argv[2])
     tie_to_parent(parent)
+    set_up_logs("solver")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the dispatcher ends it after its last round
     outlet = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever prints must not speak on the plan's pipe

@@ -1,9 +1,10 @@
-"""Notices that PostgreSQL is away and back, in a process that goes on without it."""
+"""Waits for PostgreSQL at a start; notices that it is away and back in a process that goes on."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from api.cancelling import end_if_cancelled
 from api.metrics import Mode, degraded
@@ -11,6 +12,29 @@ from api.store import UNAVAILABLE, Store
 
 ASK_S = 1.0
 ANSWER_LIMIT_S = 2.0
+AGAIN_S = 0.5
+
+T = TypeVar("T")
+
+
+async def when_there(ask: Callable[[], Awaitable[T]], stop: asyncio.Event) -> T | None:
+    """What `ask` gives as soon as PostgreSQL answers; None when `stop` is set before."""
+    while not stop.is_set():
+        end_if_cancelled()
+        try:
+            answer = await ask()
+        except UNAVAILABLE as error:
+            end_if_cancelled()
+            degraded(Mode.POSTGRES_AWAY, True, error=str(error))
+            try:
+                async with asyncio.timeout(AGAIN_S):
+                    await stop.wait()
+            except TimeoutError:
+                continue
+        else:
+            degraded(Mode.POSTGRES_AWAY, False)
+            return answer
+    return None
 
 
 async def watch_store(

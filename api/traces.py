@@ -2,7 +2,13 @@
 
 An order's trace has an id that follows from the order's, and so has its first span. Every process
 can therefore add to it without being told anything, and all take the same orders into the sample.
-There is a span for each order and each round, never one for a fix.
+There is a span for each order and each round, never one for a fix:
+
+    place              the transaction that places it; the caller's own span is a link (http)
+      offer            from its placing to its being offered; the round is a link (dispatcher)
+      offer_told       the offer is handed to the rider's socket (gateway)
+      accept, arrive, ...  what the rider does, with its outcome (gateway)
+    round              a trace of its own, whose id follows from city and instant (dispatcher)
 
 `OTEL_EXPORTER_OTLP_ENDPOINT` names the collector (OTLP over HTTP); without it nothing is traced.
 `HEXRUN_TRACE_SHARE` is the share of orders that are, 1 by default.
@@ -18,7 +24,15 @@ from contextvars import ContextVar
 
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags
+from opentelemetry.trace import (
+    INVALID_SPAN,
+    NonRecordingSpan,
+    Span,
+    SpanContext,
+    SpanKind,
+    TraceFlags,
+)
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import AttributeValue
 
 from geo.errors import InvalidValue, StartupError
@@ -27,6 +41,7 @@ ENDPOINT_VARIABLE = "OTEL_EXPORTER_OTLP_ENDPOINT"
 SHARE_VARIABLE = "HEXRUN_TRACE_SHARE"
 
 _tracer = trace.get_tracer("hexrun")
+_is_on = False
 # Trace and span id of the next root span; None for random ones.
 _chosen: ContextVar[tuple[int, int] | None] = ContextVar("chosen", default=None)
 
@@ -66,28 +81,50 @@ def set_up_traces(role: str, environ: Mapping[str, str] = os.environ) -> None:
     )
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     trace.set_tracer_provider(provider)
+    global _is_on
+    _is_on = True
+
+
+def tracing() -> bool:
+    """Whether spans go anywhere: what is only for them need not be made otherwise."""
+    return _is_on
 
 
 @contextmanager
-def placing(order_id: str, **facts: AttributeValue) -> Iterator[Span]:
-    """The first span of an order's trace, around the transaction that places it."""
-    chosen = _chosen.set(_ids(order_id))
-    try:
-        span = _tracer.start_span(
-            "place", Context(), SpanKind.SERVER, attributes={"order": order_id, **facts}
-        )
-    finally:
-        _chosen.reset(chosen)
+def placing(order_id: str, caller: str | None = None, **facts: AttributeValue) -> Iterator[Span]:
+    """The first span of an order's trace, around the transaction that places it.
+
+    `caller` is the `traceparent` header of the request; nonsense in it is no error.
+    """
+    if not _is_on:
+        yield INVALID_SPAN
+        return
+    links = [link] if (link := _link_to(caller)) is not None else None
+    attributes = {"order": order_id, **facts}
+    span = _root(f"order/{order_id}", "place", SpanKind.SERVER, attributes, links)
     with trace.use_span(span, end_on_exit=True):
         yield span
 
 
 @contextmanager
 def on_order(
-    name: str, order_id: str, *, since_ms: int | None = None, **facts: AttributeValue
+    name: str,
+    order_id: str,
+    *,
+    since_ms: int | None = None,
+    in_round: tuple[str, int] | None = None,
+    **facts: AttributeValue,
 ) -> Iterator[Span]:
-    """A span of the order's trace, begun at `since_ms`; linked to the round around it, if any."""
+    """A span of the order's trace, begun at `since_ms`.
+
+    Linked to the round of this city and instant, or to the one around it, if there is any.
+    """
+    if not _is_on:
+        yield INVALID_SPAN
+        return
     around = trace.get_current_span().get_span_context()
+    if in_round is not None:
+        around = _context(_round_name(*in_round))
     span = _tracer.start_span(
         name,
         _below(order_id),
@@ -102,21 +139,54 @@ def on_order(
 @contextmanager
 def of_round(city: str, at_ms: int, **facts: AttributeValue) -> Iterator[Span]:
     """A trace of its own for one round."""
-    span = _tracer.start_span(
-        "round", Context(), attributes={"city": city, "at_ms": at_ms, **facts}
-    )
+    if not _is_on:
+        yield INVALID_SPAN
+        return
+    attributes = {"city": city, "at_ms": at_ms, **facts}
+    span = _root(_round_name(city, at_ms), "round", SpanKind.INTERNAL, attributes)
     with trace.use_span(span, end_on_exit=True):
         yield span
 
 
+def _root(
+    of: str,
+    name: str,
+    kind: SpanKind,
+    attributes: Mapping[str, AttributeValue],
+    links: list[trace.Link] | None = None,
+) -> Span:
+    """The first span of the trace of `of`."""
+    chosen = _chosen.set(_ids(of))
+    try:
+        return _tracer.start_span(name, Context(), kind, attributes=attributes, links=links)
+    finally:
+        _chosen.reset(chosen)
+
+
+def _link_to(caller: str | None) -> trace.Link | None:
+    if caller is None:
+        return None
+    found = TraceContextTextMapPropagator().extract({"traceparent": caller}, Context())
+    context = trace.get_current_span(found).get_span_context()
+    return trace.Link(context) if context.is_valid else None
+
+
 def _below(order_id: str) -> Context:
-    trace_id, span_id = _ids(order_id)
-    first = SpanContext(trace_id, span_id, is_remote=True, trace_flags=TraceFlags(1))
-    return trace.set_span_in_context(NonRecordingSpan(first), Context())
+    return trace.set_span_in_context(NonRecordingSpan(_context(f"order/{order_id}")), Context())
 
 
-def _ids(order_id: str) -> tuple[int, int]:
-    digest = hashlib.sha256(f"order/{order_id}".encode()).digest()
+def _context(of: str) -> SpanContext:
+    """The first span of the trace of `of`, wherever it is made."""
+    trace_id, span_id = _ids(of)
+    return SpanContext(trace_id, span_id, is_remote=True, trace_flags=TraceFlags(1))
+
+
+def _round_name(city: str, at_ms: int) -> str:
+    return f"round/{city}/{at_ms}"
+
+
+def _ids(of: str) -> tuple[int, int]:
+    digest = hashlib.sha256(of.encode()).digest()
     return int.from_bytes(digest[:16]), int.from_bytes(digest[16:24])
 
 

@@ -1,7 +1,7 @@
 """Travel times: the closed-form law that kernels inline, and the models that stand on it.
 
 May import numpy and numba. A law is one line: metres by the metric, times a detour factor, over
-the speed, rounded up to a quantum. `arc_ms` is that line compiled; the models are the same line
+the speed, rounded up to a quantum. `geo.arcs` has that line compiled; the models are the same line
 over numpy arrays and agree with it to the millisecond. A model with no closed form (a road
 network) has `law` None, and its times reach a kernel as a matrix.
 """
@@ -18,7 +18,6 @@ from typing import Any, Final, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from geo.compiled import compiled
 from geo.errors import InvalidValue, UnknownName
 
 FloatArray: TypeAlias = NDArray[np.float64]
@@ -32,22 +31,7 @@ MANHATTAN: Final = 1
 # A time that is a whole number of quanta may come out a few bits too high and must not cost one
 # quantum more. The slack is far above the noise (1e-15) and far below the smallest true excess of
 # a distance between points on a 1 m grid (5e-11 of a 100 km ride).
-_EXACT = 1.0 - 1e-12
-
-
-@compiled("int64(float64, float64, float64, float64, int64, float64, int64)")
-def arc_ms(
-    x1: float, y1: float, x2: float, y2: float, metric: int, ms_per_m: float, quantum_ms: int
-) -> int:
-    """Milliseconds from (x1, y1) to (x2, y2), planar metres, rounded up to `quantum_ms`.
-
-    `metric` is EUCLID or MANHATTAN. A quantum of 1 rounds up to the millisecond; 60000 with a
-    detour of 1 is the rule of the Meal Delivery Routing Problem instances (Reyes et al., 2018):
-    ceil(distance / metres per minute) minutes.
-    """
-    dx, dy = x2 - x1, y2 - y1
-    metres = abs(dx) + abs(dy) if metric == MANHATTAN else math.sqrt(dx * dx + dy * dy)
-    return math.ceil(metres * ms_per_m / quantum_ms * _EXACT) * quantum_ms
+EXACT = 1.0 - 1e-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +103,7 @@ class _ClosedForm(ABC):
             raise InvalidValue("speed_mps", speed_mps, "finite speeds above 0")
         # The order of the operations is that of `arc_ms`, so that the last bits agree.
         quanta = _metric_m(law.metric, x1, y1, x2, y2) * (1000.0 * law.detour / speed)
-        quanta = np.ceil(quanta / law.quantum_ms * _EXACT)
+        quanta = np.ceil(quanta / law.quantum_ms * EXACT)
         return quanta.astype(np.int64) * np.int64(law.quantum_ms)
 
     def matrix_ms(

@@ -14,8 +14,9 @@ from math import hypot
 import numpy as np
 
 from dispatch.model import StopKind, StopState
+from geo.arcs import arc_ms
 from geo.motion import Path, leg
-from geo.travel import TravelLaw, arc_ms
+from geo.travel import TravelLaw
 from sim.demand import OrderRequest
 from sim.scenario import RiderKnobs
 

@@ -10,8 +10,10 @@ import pytest
 
 from api.auth import Tokens
 from api.cli import live
-from api.cli.roles import read_dispatch_file
+from api.cli.dispatch_file import read_dispatch_file
+from api.cli.live import live_services, read_processes
 from api.data_keys import KeyRing
+from api.supervisor import DataFolder
 from geo.errors import InvalidValue, StartupError
 
 
@@ -127,23 +129,6 @@ def test_the_same_seed_gives_the_same_events_in_another_process():
     assert other["event_log_sha256"] != first["event_log_sha256"]
 
 
-def test_a_traceback_in_the_log_shows_no_local_variables():
-    code = (
-        "import structlog\n"
-        "from api.cli.roles import log_without_values\n"
-        "log_without_values()\n"
-        "def fail(door):\n"
-        "    raise KeyError('order')\n"
-        "try:\n"
-        "    fail('Frobozz ' + 'Lane')\n"
-        "except KeyError:\n"
-        "    structlog.get_logger().exception('broken')\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "KeyError: 'order'" in done.stdout
-    assert "Frobozz Lane" not in done.stdout + done.stderr
-
-
 def test_keys_are_listed_and_rotated(tmp_path):
     path = tmp_path / "data-keys"
     first = KeyRing.open(path).newest
@@ -156,3 +141,25 @@ def test_keys_are_listed_and_rotated(tmp_path):
     assert refused.returncode == 2
     assert "no PostgreSQL answers" in refused.stderr
     assert len(KeyRing(path).ids) == 2
+
+
+def test_as_many_processes_a_role_as_are_asked_for(tmp_path):
+    asked = {"HEXRUN_PROCESSES": "http=2, gateway=3", "HEXRUN_STATUS_PORT": "9100"}
+    with DataFolder(tmp_path / "data") as folder:
+        services = {s.name: s for s in live_services(folder, asked) if "role" in s.argv}
+        plain = {s.name: s for s in live_services(folder, {}) if "role" in s.argv}
+    assert list(services) == [
+        "migrate", "sequencer", "dispatcher", "gateway", "gateway-2", "gateway-3",
+        "http", "http-2", "webhooks",
+    ]  # fmt: skip
+    assert services["gateway-3"].argv == services["gateway"].argv
+    ports = [s.env["HEXRUN_STATUS_PORT"] for s in services.values() if s.name != "migrate"]
+    assert ports == [str(9100 + n) for n in range(8)]
+    assert list(plain) == ["migrate", "sequencer", "dispatcher", "gateway", "http", "webhooks"]
+    assert not any(s.env for s in plain.values())
+
+
+@pytest.mark.parametrize("asked", ["http", "http=0", "http=33", "bots=1", "http=two"])
+def test_processes_that_cannot_be(asked):
+    with pytest.raises(InvalidValue, match="HEXRUN_PROCESSES"):
+        read_processes({"HEXRUN_PROCESSES": asked})

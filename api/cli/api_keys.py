@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 from pathlib import Path
-from urllib.parse import quote
 
-from api.clock import now_ms
+from api.cli.database import open_store
+from api.clock import DAY_MS, now_ms
 from api.http.forms import ID_PATTERN
 from api.settings import city_name
-from api.store import Store
 from api.store.keys import Deed, NewKey
-from geo.errors import InvalidValue, StartupError, UnknownName
+from geo.errors import InvalidValue, UnknownName
 
 ROLES = ("integrator", "merchant", "operator")
-DAY_MS = 86_400_000
 DAYS_MAX = 36_500
 
 
@@ -33,14 +31,12 @@ def create(
     at_ms = now_ms()
     expires_at_ms = None if days is None else at_ms + days * DAY_MS
     where = city or city_name(os.environ, data)
-    made = asyncio.run(
-        _create(postgres_url(data), role, sub, tenant, where, label, at_ms, expires_at_ms)
-    )
+    made = asyncio.run(_create(data, role, sub, tenant, where, label, at_ms, expires_at_ms))
     print(made.text)
 
 
 async def _create(
-    url: str,
+    data: Path,
     role: str,
     sub: str,
     tenant: str,
@@ -49,8 +45,7 @@ async def _create(
     at_ms: int,
     expires_at_ms: int | None,
 ) -> NewKey:
-    store = await Store.open(url)
-    try:
+    async with open_store(data) as store:
         made = await store.keys.create(
             tenant=tenant,
             city=city,
@@ -75,26 +70,3 @@ async def _create(
             )
         )
         return made
-    finally:
-        await store.close()
-
-
-def postgres_url(data: Path) -> str:
-    """The address of the environment, or of the PostgreSQL that runs on the folder.
-
-    Raises:
-        StartupError: none runs there.
-    """
-    given = os.environ.get("HEXRUN_POSTGRES_URL")
-    if given:
-        return given
-    try:
-        # PostgreSQL's own note: process, folder, start, port, folder of the socket, ...
-        lines = (data / "postgres" / "data" / "postmaster.pid").read_text().splitlines()
-        socket_folder = lines[4]
-    except (OSError, IndexError):
-        raise StartupError(
-            f"{data}: no PostgreSQL runs there that this user may reach; start "
-            f"'hexrun up --data {data}' first, or set HEXRUN_POSTGRES_URL"
-        ) from None
-    return f"postgresql://hexrun@/hexrun?host={quote(socket_folder)}"

@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 from pathlib import Path
-from urllib.parse import quote
 
 import typer
 
+from api.cli.database import open_store
 from api.data_keys import KeyRing
 from api.settings import data_keys_file
-from api.store import UNAVAILABLE, Store
-from api.supervisor.folder import socket_folders
-from geo.errors import InvalidValue, StartupError
+from geo.errors import InvalidValue
 
 
 def list_keys(data: Path) -> None:
@@ -48,25 +46,5 @@ def _ring(data: Path) -> KeyRing:
 
 async def _rows(data: Path) -> dict[str, int]:
     """Rows by key, as the running database has them."""
-    for url in _addresses(data):
-        try:
-            store = await Store.open(url)
-        except UNAVAILABLE:
-            continue
-        try:
-            return await store.personal.keys_in_use()
-        finally:
-            await store.close()
-    raise StartupError(f"no PostgreSQL answers for {data}: is it up? Else set HEXRUN_POSTGRES_URL")
-
-
-def _addresses(data: Path) -> list[str]:
-    given = os.environ.get("HEXRUN_POSTGRES_URL")
-    if given:
-        return [given]
-    found = [folder / "pg" for folder in socket_folders(data)]
-    return [
-        f"postgresql+asyncpg://hexrun@/hexrun?host={quote(str(folder))}"
-        for folder in found
-        if folder.is_dir()
-    ]
+    async with open_store(data) as store:
+        return await store.personal.keys_in_use()

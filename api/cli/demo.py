@@ -22,13 +22,14 @@ from rich.text import Text
 
 from api.auth import Role, Tokens
 from api.cli.bots import BOTS_NAME
-from api.cli.live import live_services, log_to_stderr, set_ports
-from api.cli.roles import DISPATCH_NAME
+from api.cli.dispatch_file import DISPATCH_NAME
+from api.cli.live import live_services, set_ports
 from api.cli.simulate import show
 from api.clock import monotonic_s, now_ms
 from api.feed import pause
 from api.gateway.server import STREAM_PATH
 from api.journal import PlanMade, journals, read_journal
+from api.logs import warn_on_screen
 from api.segments import iterate
 from api.settings import Settings, remember_city
 from api.store import Store
@@ -72,7 +73,7 @@ def demo(options: DemoOptions) -> None:
     scenario = load_scenario(options.scenario)
     city = scenario.city
     os.environ["HEXRUN_CITY"] = f"{city.name}:{city.lat},{city.lon}"
-    log_to_stderr()
+    warn_on_screen()
     try:
         _fresh(options.data, options.scenario)
         (options.data / DISPATCH_NAME).write_text(yaml.safe_dump(_dispatch_file(scenario)))

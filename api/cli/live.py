@@ -3,30 +3,61 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from api.gateway.server import STREAM_PATH
 from api.keep import Keep
+from api.logs import warn_on_screen
 from api.settings import HTTP_PORT, STREAM_PORT, read_city, read_port, remember_city
 from api.supervisor import DataFolder, Service, Supervisor, server_services
 from api.supervisor.sweep import keep_files
-from geo.errors import StartupError
+from geo.errors import InvalidValue, StartupError
 
 MIGRATED = "migrate"
+PROCESSES_VARIABLE = "HEXRUN_PROCESSES"
+PROCESSES_MAX = 32
+STATUS_PORT_VARIABLE = "HEXRUN_STATUS_PORT"
 ROLES_IN_ORDER = ("sequencer", "dispatcher", "gateway", "http", "webhooks")
 
 
-def live_services(folder: DataFolder) -> list[Service]:
-    """PostgreSQL, Valkey, the migration, and every role, each after what it needs."""
+def live_services(folder: DataFolder, environ: Mapping[str, str] = os.environ) -> list[Service]:
+    """PostgreSQL, Valkey, the migration, and every role, each after what it needs.
+
+    As many processes a role as `HEXRUN_PROCESSES` says. A port named by `HEXRUN_STATUS_PORT` is
+    the first role's, and each that follows has the next.
+    """
     migrate = replace(Service.role(MIGRATED), restart="on-failure")
     after = ("postgres", "valkey", MIGRATED)
-    roles = [Service.role(name, after=after) for name in ROLES_IN_ORDER]
+    status = read_port(environ, STATUS_PORT_VARIABLE, 0)
+    roles: list[Service] = []
+    for role, count in read_processes(environ).items():
+        for number in range(count):
+            name = role if number == 0 else f"{role}-{number + 1}"
+            env = {STATUS_PORT_VARIABLE: str(status + len(roles))} if status else {}
+            roles.append(Service.role(role, after=after, name=name, env=env))
     return [*server_services(folder), migrate, *roles]
+
+
+def read_processes(environ: Mapping[str, str]) -> dict[str, int]:
+    """How many processes each role has under the supervisor: `http=2,gateway=2`, by default one.
+
+    Raises:
+        InvalidValue: an unknown role, or not 1 to PROCESSES_MAX; names the variable.
+    """
+    counts = dict.fromkeys(ROLES_IN_ORDER, 1)
+    given = environ.get(PROCESSES_VARIABLE) or ""
+    for part in given.split(",") if given else ():
+        role, _, count = part.strip().partition("=")
+        good = count.isascii() and count.isdigit() and 1 <= int(count) <= PROCESSES_MAX
+        if role not in counts or not good:
+            expected = f"role=1 to {PROCESSES_MAX} with , between, of " + ", ".join(ROLES_IN_ORDER)
+            raise InvalidValue(PROCESSES_VARIABLE, given, expected)
+        counts[role] = int(count)
+    return counts
 
 
 def free_port(port: int, host: str) -> int | None:
@@ -68,14 +99,9 @@ def _set_port(variable: str, default: int, moved: Callable[[int, int], None] | N
     return port
 
 
-def log_to_stderr() -> None:
-    """What the supervisor warns of, marked as ours."""
-    logging.basicConfig(format="hexrun: %(message)s", level=logging.WARNING)
-
-
 def up(data: Path) -> None:
     """Runs the live system on the folder until a signal."""
-    log_to_stderr()
+    warn_on_screen()
 
     async def run() -> None:
         read_city(os.environ)  # refused before anything is made

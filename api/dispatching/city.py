@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 
 from api.cancelling import end_if_cancelled
 from api.clock import monotonic_s, now_ms
+from api.dispatching import counters
 from api.dispatching.build import City, empty_plan, fixes_of, make_dispatcher
 from api.dispatching.effects import Effects, Made
 from api.dispatching.lease import Lease
@@ -59,6 +60,20 @@ class CityDispatcher:
         self._effects = Effects(store, solvers, city, lease, self._answered)
         self._journal_pause_s = JOURNAL_RETRY_S
         self.rounds = self.refused = 0
+        self.position = 0
+        """Of the last event that was used."""
+        self.last_round_ms: int | None = None
+
+    def facts(self) -> dict[str, object]:
+        """How the city is dispatched, for the status door."""
+        last_ms = self.last_round_ms
+        return {
+            "epoch": self._lease.epoch,
+            "lease_holds": self._lease.holds,
+            "rounds": self.rounds,
+            "last_round_age_s": None if last_ms is None else (now_ms() - last_ms) / 1000,
+            "feed_position": self.position,
+        }
 
     async def run(self, stop: asyncio.Event, ready: asyncio.Event) -> None:
         """Dispatches until `stop` is set; then finishes what is being written.
@@ -83,6 +98,7 @@ class CityDispatcher:
                 await recorder.close()
             for mode in (Mode.REDIS_AWAY, Mode.POSITIONS_STALE, Mode.DISK_FAILS):
                 degraded(mode, False, self._city.name)
+            counters.forget_city(self._city.name)
 
     async def _open_journal(self, gap_since_ms: int | None) -> Recorder:
         start = Start(city=self._city.shape, policy=self._city.policy, gap_since_ms=gap_since_ms)
@@ -93,6 +109,7 @@ class CityDispatcher:
     ) -> Recorder | None:
         """Until `stop`; gives a fresh journal when it ended for that."""
         state = await self._store.load_city(self._city.name)
+        self.position = state.position
         known = Known(orders=tuple(state.orders), riders=tuple(state.riders))
         self._queue: asyncio.Queue[Input] = asyncio.Queue(QUEUE_MAX)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -242,7 +259,9 @@ class CityDispatcher:
         if isinstance(message, Events):
             self._journal.write(message)
             for event in message.events:
+                counters.count_event(self._city.name, event)
                 self._dispatcher.receive(event)
+            self.position = message.position
         elif isinstance(message, Frame):
             self._journal.write(FrameOfFixes(message.segment, message.offset, message.length))
             self._dispatcher.receive(fixes_of(message.rows))
@@ -253,6 +272,7 @@ class CityDispatcher:
         else:
             made, plan = message.record, message.plan
             self.rounds += 1
+            self.last_round_ms = now_ms()
             self.refused += made.refused
             self._journal.write(made)
             self._dispatcher.receive(Decided(plan=empty_plan(plan) if made.refused else plan))

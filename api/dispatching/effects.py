@@ -11,19 +11,20 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import structlog
-from prometheus_client import Gauge
 
 from api.cancelling import end_if_cancelled
 from api.clock import monotonic_s
+from api.dispatching import counters
 from api.dispatching.build import City
 from api.dispatching.lease import Lease, LeaseLost
 from api.journal import PlanMade
 from api.metrics import Mode, degraded
 from api.solver import SolverPool
 from api.store import UNAVAILABLE, Receipt, Store
+from api.traces import of_round, on_order, tracing
 from dispatch.dispatcher import Ask, Decide, Effect, PlanWritten, WritePlan
-from dispatch.engine import GREEDY, decide, no_plan
 from dispatch.plan import Plan
+from dispatch.policy import Policy
 from dispatch.referee import check_plan
 from dispatch.snapshot import Snapshot
 from geo.errors import HexrunError, StaleEpoch
@@ -37,8 +38,6 @@ ASK_LIMIT_S = 5.0
 ASKS_AT_ONCE = 3
 NOT_WRITTEN = "store_failed"
 AWAY: tuple[type[Exception], ...] = (*UNAVAILABLE, TimeoutError)
-
-_stale = Gauge("hexrun_riders_stale", "Riders on shift who are where they were last seen", ["city"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +62,7 @@ class Effects:
         self._store, self._solvers, self._answer = store, solvers, answer
         self._city, self._lease = city, lease
         self._asking: set[tuple[str, str]] = set()
+        self._placed_ms: dict[str, int] = {}  # of the last round, for traces
         self._asks = asyncio.Semaphore(ASKS_AT_ONCE)
 
     async def carry_out(self, effect: Effect) -> None:
@@ -75,6 +75,18 @@ class Effects:
             await self._ask(effect)
 
     async def _decide(self, snapshot: Snapshot) -> None:
+        waiting, riders = int(snapshot.orders.waiting.sum()), len(snapshot.riders.id)
+        with of_round(self._city.name, snapshot.at_ms, orders=waiting, riders=riders) as span:
+            made = await self._make(snapshot)
+            record = made.record
+            span.set_attributes({"solver": record.solver, "ms": record.ms})
+            span.set_attributes({"offers": len(made.plan.offers), "refused": record.refused})
+        if tracing():
+            placed_ms = snapshot.orders.placed_ms.tolist()
+            self._placed_ms = dict(zip(snapshot.orders.id, placed_ms, strict=True))
+        await self._answer(made)
+
+    async def _make(self, snapshot: Snapshot) -> Made:
         started_s = monotonic_s()
         self._tell_stale(snapshot)
         try:
@@ -83,12 +95,15 @@ class Effects:
         except TimeoutError:
             end_if_cancelled()
             log.error("round_too_long", city=self._city.name, at_ms=snapshot.at_ms)
-            plan, broken = no_plan(snapshot), []
+            plan, broken = await asyncio.to_thread(_no_plan, snapshot), []
         ms = (monotonic_s() - started_s) * 1000
+        counters.ROUNDS.labels(self._city.name, plan.solver).inc()
+        counters.ROUND_SECONDS.labels(plan.solver).observe(ms / 1000)
         if broken:
+            counters.REFUSED.labels(self._city.name).inc()
             log.error("plan_refused", city=self._city.name, at_ms=plan.at_ms, broken=broken[:5])
         made = PlanMade(plan.at_ms, plan.solver, plan.digest(), round(ms, 3), bool(broken))
-        await self._answer(Made(made, plan))
+        return Made(made, plan)
 
     async def _checked_plan(self, snapshot: Snapshot) -> tuple[Plan, list[str]]:
         """The referee and the greedy way run in a thread, so that the loop keeps its lease."""
@@ -96,16 +111,19 @@ class Effects:
         try:
             plan = await self._solvers.decide(snapshot, policy, SOLVER_LIMIT_S)
             if plan is None:
-                plan = await asyncio.to_thread(decide, snapshot, policy, GREEDY)
+                plan = await asyncio.to_thread(_greedy_plan, snapshot, policy)
         except HexrunError as error:
             log.error("no_plan", city=self._city.name, at_ms=snapshot.at_ms, error=str(error))
-            plan = no_plan(snapshot)
+            plan = await asyncio.to_thread(_no_plan, snapshot)
         return plan, await asyncio.to_thread(check_plan, snapshot, plan, policy)
 
     def _tell_stale(self, snapshot: Snapshot) -> None:
         present = snapshot.riders.on_shift & (snapshot.riders.shift_end_ms > snapshot.at_ms)
         stale, riders = int((present & snapshot.riders.stale).sum()), int(present.sum())
-        _stale.labels(self._city.name).set(stale)
+        city = self._city.name
+        counters.STALE.labels(city).set(stale)
+        counters.ON_SHIFT.labels(city).set(riders)
+        counters.WAITING.labels(city).set(int(snapshot.orders.waiting.sum()))
         degraded(Mode.POSITIONS_STALE, 2 * stale > riders, self._city.name, riders=riders)
 
     async def _write(self, effect: WritePlan) -> None:
@@ -123,9 +141,28 @@ class Effects:
             end_if_cancelled()
             self._lease.doubt()
             log.error("plan_not_written", city=self._city.name, at_ms=at_ms, error=str(error))
+        if tracing():
+            self._trace_offers(effect, {order_id for order_id, _ in dropped})
+        for _, reason in dropped:
+            counters.DROPPED.labels(self._city.name, reason).inc()
         if dropped:
             log.info("offers_dropped", city=self._city.name, at_ms=at_ms, dropped=dropped[:5])
         await self._answer(PlanWritten(at_ms=at_ms, dropped=dropped))
+
+    def _trace_offers(self, effect: WritePlan, dropped: set[str]) -> None:
+        """One span for each offer that stands, from the order's placing until now."""
+        facts = {"solver": effect.plan.solver, "city": self._city.name}
+        for order_id, command in effect.offers:
+            if order_id not in dropped:
+                with on_order(
+                    "offer",
+                    order_id,
+                    since_ms=self._placed_ms.get(order_id),
+                    in_round=(self._city.name, effect.plan.at_ms),
+                    rider=command.rider_id,
+                    **facts,
+                ):
+                    pass
 
     async def _ask(self, effect: Ask) -> None:
         """A few at a time, so that a flood of due timers leaves connections to plan and lease."""
@@ -154,6 +191,27 @@ class Effects:
             self._asking.discard(key)
         if outcome.refusal is not None:
             log.info("ask_refused", order_id=effect.order_id, code=outcome.refusal.code)
+
+
+# The engine's compiler takes a second of CPU to start. A dispatcher has solvers for that, and must
+# be back soon when it was killed: it reads the engine when it is needed, or a little later.
+
+
+def read_engine() -> None:
+    """Read the engine now, for the day on which the solvers are away; in any thread."""
+    import dispatch.engine  # noqa: F401
+
+
+def _greedy_plan(snapshot: Snapshot, policy: Policy) -> Plan:
+    from dispatch.engine import GREEDY, decide
+
+    return decide(snapshot, policy, GREEDY)
+
+
+def _no_plan(snapshot: Snapshot) -> Plan:
+    from dispatch.engine import no_plan
+
+    return no_plan(snapshot)
 
 
 def _receipts(effect: WritePlan) -> list[Receipt]:

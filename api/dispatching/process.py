@@ -2,7 +2,8 @@
 
 Every process beats in PostgreSQL and sees there who else does. From that each computes which cities
 are to be its own, gives the others back and takes its own as soon as their leases are free. What
-goes wrong in a city drops that city; the process goes on.
+goes wrong in a city drops that city for a while, ever longer, in which another process may take it;
+the process goes on.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ from redis.asyncio import Redis
 
 from api.cancelling import end_if_cancelled
 from api.clock import monotonic_s
+from api.dispatching import counters
 from api.dispatching.build import City
 from api.dispatching.city import CityDispatcher
-from api.dispatching.effects import AWAY
+from api.dispatching.effects import AWAY, read_engine
 from api.dispatching.lease import BEAT_S, TTL_MS, Lease, LeaseLost
 from api.dispatching.shares import share
 from api.feed import pause
@@ -34,7 +36,12 @@ log = structlog.get_logger(__name__)
 
 BEAT_LIMIT_S = 2.0
 STOP_LIMIT_S = 3.0
-AGAIN_S = 2.0  # before a city that failed is tried again
+AGAIN_S, AGAIN_MAX_S = 2.0, 120.0  # before a city that failed is tried again, ever longer
+SOUND_S = 60.0  # a city that was dispatched for so long starts with the short pause again
+# A city that nobody has for so long, since its own process fails with it, is taken by any other,
+# who gives it back later for another try.
+ORPHAN_S, FOSTER_S = 5.0, 120.0
+ENGINE_AFTER_S = 10.0  # when a process that has just started has time for what it may never need
 
 
 @dataclass(slots=True, eq=False)
@@ -47,6 +54,13 @@ class _Held:
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     task: asyncio.Task[None] | None = None
     is_lost: bool = False
+    since_s: float = field(default_factory=monotonic_s)
+    foster_until_s: float = 0.0
+
+    @property
+    def is_fostered(self) -> bool:
+        """Held for another process, who fails with it."""
+        return monotonic_s() < self.foster_until_s
 
 
 def process_name() -> str:
@@ -81,17 +95,25 @@ class Dispatching:
         self.solvers = solvers or SolverPool(solvers_for(len(self._cities)))
         self._held: dict[str, _Held] = {}
         self._not_before_s: dict[str, float] = {}
+        self._pause_s: dict[str, float] = {}
+        self._free_since_s: dict[str, float] = {}
 
     @property
     def cities(self) -> dict[str, CityDispatcher]:
         """The drivers of the cities that this process owns now."""
         return {name: held.driver for name, held in self._held.items()}
 
+    def facts(self) -> dict[str, object]:
+        """Who this is and what it has, for the status door."""
+        cities = {name: driver.facts() for name, driver in sorted(self.cities.items())}
+        return {"name": self.name, "solvers": len(self.solvers.pids), "cities": cities}
+
     async def run(self, stop: asyncio.Event, ready: asyncio.Event | None = None) -> None:
         """Dispatches its share until `stop` is set, then hands it over at once.
 
         `ready` is set when it takes part. Raises StartupError when no solver starts.
         """
+        reading = asyncio.create_task(_read_engine_later(), name="read the engine")
         try:
             if self._own_solvers:
                 await self.solvers.start()
@@ -102,6 +124,7 @@ class Dispatching:
                     ready.set()
                 await pause(stop, BEAT_S)
         finally:
+            reading.cancel()
             await self._leave()
             if self._own_solvers:
                 await self.solvers.stop()
@@ -127,16 +150,23 @@ class Dispatching:
                 self._lose(held)
                 continue
             held.lease.renew(until_s)
-            if name not in mine and not held.stop.is_set():
+            if name not in mine and not held.stop.is_set() and not held.is_fostered:
                 log.info("city_given_back", city=name, members=len(beat.members))
                 held.stop.set()
-        free = mine - self._held.keys() - beat.held
-        for name in sorted(free):
-            if monotonic_s() >= self._not_before_s.get(name, 0.0):
-                await self._take(name)
+        for name in sorted(self._to_take(mine, beat.held)):
+            await self._take(name, is_mine=name in mine)
         return True
 
-    async def _take(self, name: str) -> None:
+    def _to_take(self, mine: frozenset[str], held: frozenset[str]) -> set[str]:
+        """The free cities that are to be this process's own, and those that nobody takes."""
+        now_s = monotonic_s()
+        free = self._cities.keys() - self._held.keys() - held
+        self._free_since_s = {name: self._free_since_s.get(name, now_s) for name in free}
+        orphans = {name for name in free if now_s - self._free_since_s[name] >= ORPHAN_S}
+        wanted = (free & mine) | orphans
+        return {name for name in wanted if now_s >= self._not_before_s.get(name, 0.0)}
+
+    async def _take(self, name: str, *, is_mine: bool) -> None:
         until_s = monotonic_s() + TTL_MS / 1000
         try:
             async with asyncio.timeout(BEAT_LIMIT_S):
@@ -147,12 +177,15 @@ class Dispatching:
             return
         if epoch is None:
             return
-        log.info("city_taken", city=name, epoch=epoch)
+        log.info("city_taken", city=name, epoch=epoch, fostered=not is_mine)
         lease = Lease(name, epoch, until_s)
         city = self._cities[name]
         driver = CityDispatcher(self._store, self._redis, self.solvers, city, self._folder, lease)
         held = self._held[name] = _Held(driver, lease)
+        if not is_mine:
+            held.foster_until_s = monotonic_s() + FOSTER_S
         held.task = asyncio.create_task(self._run(held), name=f"dispatch {name}")
+        counters.OWNED.set(len(self._held))
 
     async def _wait_ready(self) -> None:
         """The cities taken first have read what they start from, or have failed to."""
@@ -180,12 +213,17 @@ class Dispatching:
             log.warning("city_dropped", city=city, error=str(error))
         except Exception:
             # Of one city: the others of this process are none the worse for it.
-            log.exception("city_failed", city=city)
-            self._not_before_s[city] = monotonic_s() + AGAIN_S
+            sound = monotonic_s() - held.since_s >= SOUND_S
+            pause_s = AGAIN_S if sound else self._pause_s.get(city, AGAIN_S)
+            counters.FAILED.labels(city).inc()
+            log.exception("city_failed", city=city, again_in_s=pause_s)
+            self._not_before_s[city] = monotonic_s() + pause_s
+            self._pause_s[city] = min(2 * pause_s, AGAIN_MAX_S)
         finally:
             if not held.is_lost:
                 await self._release(held.lease)
             del self._held[city]
+            counters.OWNED.set(len(self._held))
 
     async def _release(self, lease: Lease) -> None:
         try:
@@ -208,3 +246,8 @@ class Dispatching:
                 await self._store.leases.leave(self.name)
         except AWAY as error:
             log.warning("membership_not_ended", error=str(error))
+
+
+async def _read_engine_later() -> None:
+    await asyncio.sleep(ENGINE_AFTER_S)
+    await asyncio.to_thread(read_engine)

@@ -5,9 +5,9 @@ May import the store and the views' rules. Bounded: what falls out is read again
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterable
 
+from api.gateway.recent import Recent
 from api.gateway.views import rider_serving
 from api.personal import OrderPersonal
 from api.store import Store
@@ -20,28 +20,24 @@ class Addresses:
     """A least-recently-used copy of `store.personal`, of orders that are accepted only."""
 
     def __init__(self, store: Store, orders_max: int = ORDERS_MAX) -> None:
-        self._store, self._max = store, orders_max
-        self._known: OrderedDict[str, OrderPersonal] = OrderedDict()
+        self._store, self._known = store, Recent[OrderPersonal](orders_max)
 
     async def fetch(self, orders: Iterable[Order]) -> None:
         """Have those that a rider serves. Raises what the store raises."""
-        missing = []
-        for order in orders:
-            if order.id in self._known:
-                self._known.move_to_end(order.id)
-            elif rider_serving(order) is not None:
-                missing.append(order)
+        missing = [
+            order
+            for order in orders
+            if self._known.get(order.id) is None and rider_serving(order) is not None
+        ]
         if missing:
-            self._known.update(await self._store.personal.of_orders(missing))
-        while len(self._known) > self._max:
-            self._known.popitem(last=False)
+            for order_id, personal in (await self._store.personal.of_orders(missing)).items():
+                self._known.put(order_id, personal)
 
     def forget(self, order_id: str) -> None:
         """Nobody serves the order any more."""
-        self._known.pop(order_id, None)
+        self._known.forget(order_id)
 
     def text(self, order: Order, stop: int) -> str:
         """The stop's address; empty where it was not fetched, or nobody has accepted the order."""
-        if rider_serving(order) is None or order.id not in self._known:
-            return ""
-        return self._known[order.id].stop(order, stop).text
+        known = None if rider_serving(order) is None else self._known.get(order.id)
+        return "" if known is None else known.stop(order, stop).text

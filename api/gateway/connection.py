@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -43,7 +44,8 @@ from api.session import (
     Watermark,
 )
 from api.store import UNAVAILABLE, Outcome, Store
-from dispatch.commands import Claim
+from api.traces import on_order
+from dispatch.commands import Claim, Command
 from geo.errors import Conflict, NotFound, RateLimited, Unauthorised, Unavailable
 
 if TYPE_CHECKING:
@@ -58,6 +60,7 @@ CLOSE_S = 3.0
 ADMIT_S = 2.0
 ACTION_S = 8.0
 
+_WORD = re.compile(r"(?<=[a-z])(?=[A-Z])")
 # Only the newest of these is worth sending.
 _LATEST: dict[type[m.Told], str] = {m.Ack: "ack", m.Route: "route"}
 
@@ -363,11 +366,10 @@ class Connection:
             try:
                 claims = guard.token(token)
             except Unauthorised as error:
-                if rates is not None and not error.genuine:
+                if not error.genuine:
                     await rates.hit(Limit.STRANGER, self._address)
                 raise
-            if rates is not None:
-                await rates.hit(Limit.SUBJECT, claims.holder)
+            await rates.hit(Limit.SUBJECT, claims.holder)
         except Unauthorised as error:
             self._carry_out_now(self.session.refuse(str(error)))
         except RateLimited as error:
@@ -421,6 +423,13 @@ class Connection:
         )
 
     async def _run(self, effect: Run) -> None:
+        with on_order(
+            _action_name(effect.command), effect.order_id, rider=self.rider_id or ""
+        ) as span:
+            span.set_attribute("outcome", await self._run_and_tell(effect))
+
+    async def _run_and_tell(self, effect: Run) -> str:
+        """The code of the outcome, as the client is told it."""
         ok, code, message = False, "", ""
         try:
             async with asyncio.timeout(ACTION_S):
@@ -438,14 +447,17 @@ class Connection:
             log.warning("action_failed", order_id=effect.order_id, error=str(error))
             code, message = "unavailable", "send it again with the same action_id"
         self.tell(m.Result(action_id=effect.action_id, ok=ok, code=code, message=message))
+        return code
 
     async def _outcome(self, effect: Run) -> Outcome:
         store, order_id, command = self._parts.store, effect.order_id, effect.command
         if not isinstance(command, Claim):
             return await store.run(order_id, command, action_id=effect.action_id)
-        assert self.session.claims is not None
-        tenant = self.session.claims.tenant
-        return await store.hall.claim(order_id, command, tenant=tenant, action_id=effect.action_id)
+        who = self.session.claims
+        assert who is not None
+        return await store.hall.claim(
+            order_id, command, tenant=who.tenant, city=who.city, action_id=effect.action_id
+        )
 
     # --- endings ------------------------------------------------------------------------------
 
@@ -468,3 +480,8 @@ class Connection:
                 await self._socket.close(close.code, close.reason)
         except TimeoutError:
             self.abort()
+
+
+def _action_name(command: Command) -> str:
+    """`accept`, `finish_stop` and the like, for traces."""
+    return _WORD.sub("_", type(command).__name__).lower()

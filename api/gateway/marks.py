@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 
 import structlog
 from redis.exceptions import RedisError
 
 from api.cancelling import end_if_cancelled
+from api.gateway.recent import Recent
 from api.pool import Pool
 from api.session import Watermark
 
@@ -22,8 +22,7 @@ class Watermarks:
     """One watermark a rider, kept between his connections, the longest unused forgotten first."""
 
     def __init__(self, pool: Pool, marks_max: int = MARKS_MAX) -> None:
-        self._pool, self._marks_max = pool, marks_max
-        self._marks: OrderedDict[str, Watermark] = OrderedDict()
+        self._pool, self._marks = pool, Recent[Watermark](marks_max)
 
     async def of(self, rider_id: str) -> Watermark:
         """His watermark, raised to what another gateway has put into the pool.
@@ -38,10 +37,8 @@ class Watermarks:
             end_if_cancelled()
             log.warning("watermark_unknown", rider_id=rider_id, error=str(error))
             live = None
-        mark = self._marks.setdefault(rider_id, Watermark())
-        self._marks.move_to_end(rider_id)
-        while len(self._marks) > self._marks_max:
-            self._marks.popitem(last=False)
+        mark = self._marks.get(rider_id) or Watermark()
+        self._marks.put(rider_id, mark)
         if live is not None and live.last_seq > mark.taken:
             mark.stored = mark.taken = live.last_seq
         return mark

@@ -28,6 +28,7 @@ from api.gateway.views import (
 from api.messages import FixRow
 from api.pool import Frame, FrameRow, Live
 from api.store import UNAVAILABLE, Store
+from api.traces import on_order
 from dispatch import events as e
 from dispatch.model import Matching, Order, Rider
 from dispatch.transitions import evolve
@@ -204,8 +205,7 @@ class Publisher:
                 continue
             orders = self._mirror.orders_of(rider_id)
             if isinstance(fact, e.Offered) and after.matching is Matching.DISPATCH:
-                offer = offer_view(after, orders, connection.view.system, self._addresses.text)
-                connection.tell(offer)
+                self._tell_offer(connection, after, orders)
             self._tell_route(connection, rider_id, orders)
         watchers = self._audience.watchers(after.id)
         if watchers:
@@ -229,9 +229,14 @@ class Publisher:
     def _tell_rider(self, connection: Connection, rider_id: str, orders: list[Order]) -> None:
         for order in orders:
             if offered_to(order) is not None:
-                offer = offer_view(order, orders, connection.view.system, self._addresses.text)
-                connection.tell(offer)
+                self._tell_offer(connection, order, orders)
         self._tell_route(connection, rider_id, orders)
+
+    def _tell_offer(self, connection: Connection, order: Order, orders: list[Order]) -> None:
+        offer = offer_view(order, orders, connection.view.system, self._addresses.text)
+        rider_id = connection.rider_id or ""
+        with on_order("offer_told", order.id, rider=rider_id, number=offer.number):
+            connection.tell(offer)
 
     def _tell_route(self, connection: Connection, rider_id: str, orders: list[Order]) -> None:
         route = route_view(rider_id, orders, connection.view.system, self._addresses.text)

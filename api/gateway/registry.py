@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import NamedTuple
 
 from api.capacity import Budget
 from api.gateway.mirror import Mirror
+from api.gateway.recent import Recent
 from api.store import Store
 
 KNOWN_MAX = 200_000
@@ -24,7 +24,7 @@ class Registry:
 
     def __init__(self, store: Store, mirror: Mirror, reads: Budget) -> None:
         self._store, self._mirror, self._reads = store, mirror, reads
-        self._known: OrderedDict[str, Home] = OrderedDict()
+        self._known = Recent[Home](KNOWN_MAX)
 
     async def home(self, rider_id: str) -> Home | None:
         """Where he is registered, None when nowhere. Raises what the store and a budget raise."""
@@ -33,13 +33,11 @@ class Registry:
             return Home(on_shift.tenant, on_shift.city)
         home = self._known.get(rider_id)
         if home is not None:
-            self._known.move_to_end(rider_id)
             return home
         async with self._reads.share():
             rider = await self._store.rider(rider_id)
         if rider is None:
             return None
-        self._known[rider_id] = home = Home(rider.tenant, rider.city)
-        while len(self._known) > KNOWN_MAX:
-            self._known.popitem(last=False)
+        home = Home(rider.tenant, rider.city)
+        self._known.put(rider_id, home)
         return home

@@ -6,12 +6,13 @@ import asyncio
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import Depends, Query, Request
+from fastapi import Depends, Path, Query, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from redis.asyncio import Redis
 
 from api.auth import Claims, Role, Tokens
 from api.guard import Guard
+from api.http.forms import ID
 from api.http.valve import Capacity
 from api.rates import Limit, Rates
 from api.settings import CityArea, Settings
@@ -19,7 +20,7 @@ from api.store import Store
 from api.store.keys import KEY_PREFIX
 from dispatch.model import Order, Party
 from geo.datum import System
-from geo.errors import Forbidden, Unauthorised
+from geo.errors import Forbidden, NotFound, Unauthorised
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +106,7 @@ def address_of(request: Request) -> str:
     return address
 
 
+PathId = Annotated[str, Path(pattern=ID)]
 Caller = Annotated[Claims, Depends(claims_of)]
 ScopedCaller = Annotated[Claims, Depends(scoped_claims_of)]
 """Instead of `Caller` where a token that is scoped to orders may come in: look at its orders."""
@@ -145,6 +147,15 @@ def reach_order(claims: Claims, order: Order) -> None:
         raise Forbidden(f"order {order.id} is not this {claims.role}'s")
 
 
+async def order_for(claims: Claims, parts: Parts, order_id: str) -> Order:
+    """The order, as it stands. Raises NotFound, or Forbidden as `reach_order`."""
+    order = await parts.store.order(order_id)
+    if order is None:
+        raise NotFound(f"no order {order_id!r}")
+    reach_order(claims, order)
+    return order
+
+
 def reach_rider(claims: Claims, rider_id: str) -> None:
     """Raises Forbidden unless the caller is the rider or an operator."""
     only(claims, Role.RIDER, Role.OPERATOR)
@@ -159,5 +170,5 @@ def party_of(claims: Claims) -> Party:
 
 
 def client_of(claims: Claims) -> str:
-    """Whose idempotency keys his are."""
-    return claims.holder
+    """Whose idempotency keys his are: each city has its own, whoever else has the same name."""
+    return f"{claims.city}/{claims.holder}"

@@ -7,10 +7,10 @@ refused, before its answer is sent. Ids only: no names, places or bodies.
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import Annotated
+from dataclasses import asdict
 
 import structlog
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 from pydantic import BaseModel
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -18,15 +18,14 @@ from api.auth import Claims, Role
 from api.clock import now_ms
 from api.http.access import Caller, WithParts, only
 from api.http.errors import RESPONSES
+from api.http.pages import LIMIT, After, Limit
 from api.store import UNAVAILABLE, Store
 from api.store.keys import Deed
 
 log = structlog.get_logger(__name__)
 router = APIRouter(prefix="/v1", tags=["audit"], responses=RESPONSES)
 
-LIMIT = 100
-LIMIT_MAX = 1_000
-ID_MAX = 2**63 - 1
+OBJECT_CHARS_MAX = 200
 _READS = ("GET", "HEAD", "OPTIONS")
 
 _object: ContextVar[list[str] | None] = ContextVar("audited object", default=None)
@@ -84,10 +83,15 @@ def _deed(scope: Scope, claims: Claims, named: list[str], status: int) -> Deed:
         sub=claims.sub,
         key_id=claims.key,
         action=f"{scope['method']} {path}",
-        object=" ".join(named or map(str, scope.get("path_params", {}).values())),
+        object=_storable(" ".join(named or map(str, scope.get("path_params", {}).values()))),
         address=scope["state"].get("address", "unknown"),
         outcome=status,
     )
+
+
+def _storable(text: str) -> str:
+    """What somebody wrote into a path may be long, and hold what no database does."""
+    return text.replace("\0", "\\0")[:OBJECT_CHARS_MAX]
 
 
 class DeedAnswer(BaseModel):
@@ -116,28 +120,15 @@ class AuditAnswer(BaseModel):
 async def audit(
     caller: Caller,
     parts: WithParts,
-    after: Annotated[int, Query(ge=0, le=ID_MAX)] = 0,
-    limit: Annotated[int, Query(ge=1, le=LIMIT_MAX)] = LIMIT,
+    after: After = 0,
+    limit: Limit = LIMIT,
 ) -> AuditAnswer:
     """What operators and API keys of the tenant have changed, or tried to, in order."""
     only(caller, Role.OPERATOR)
     found = await parts.store.keys.deeds(caller.tenant, caller.city, after, limit + 1)
     page = found[:limit]
     return AuditAnswer(
-        deeds=[
-            DeedAnswer(
-                id=number,
-                at_ms=deed.at_ms,
-                role=deed.role,
-                sub=deed.sub,
-                key_id=deed.key_id,
-                action=deed.action,
-                object=deed.object,
-                address=deed.address,
-                outcome=deed.outcome,
-            )
-            for number, deed in page
-        ],
+        deeds=[DeedAnswer.model_validate({"id": number, **asdict(deed)}) for number, deed in page],
         next_after=page[-1][0] if page else after,
         more=len(found) > limit,
     )

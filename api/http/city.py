@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from fastapi import APIRouter, Path
+from fastapi import APIRouter
 
 from api.auth import Role
-from api.clock import now_ms
-from api.http.access import Caller, WithCapacity, WithParts, only
+from api.clock import DAY_MS, now_ms
+from api.http.access import Caller, PathId, WithCapacity, WithParts, only
 from api.http.answers import StatusAnswer
 from api.http.errors import RESPONSES
-from api.http.forms import ID
 from geo.errors import Forbidden
 
 router = APIRouter(prefix="/v1/city", tags=["city"], responses=RESPONSES)
 
-DAY_MS = 86_400_000
-
 
 @router.get("/{city}/status")
 async def status(
-    city: Annotated[str, Path(pattern=ID)], caller: Caller, parts: WithParts, capacity: WithCapacity
+    city: PathId, caller: Caller, parts: WithParts, capacity: WithCapacity
 ) -> StatusAnswer:
     """The tenant's orders by state and riders on shift, and how far the city's feed is."""
     only(caller, Role.OPERATOR)

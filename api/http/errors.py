@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from prometheus_client import Counter
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from api.store import UNAVAILABLE
 from dispatch.transitions import Refusal
@@ -31,6 +32,7 @@ from geo.errors import (
 _UNAVAILABLE = Counter("hexrun_http_unavailable_total", "answers of 503 by reason", ["reason"])
 
 VALUE_CHARS_MAX = 200
+_METHODS = ("GET", "POST", "PATCH", "DELETE")
 
 # The first that fits; what is not listed is our own fault.
 _STATUS: tuple[tuple[type[HexrunError], int], ...] = (
@@ -44,7 +46,7 @@ _STATUS: tuple[tuple[type[HexrunError], int], ...] = (
     (Unavailable, 503),
 )
 _HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "1"}}
-_CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large", 400: "malformed"}
+_CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 
 ERROR_SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -70,6 +72,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
         (403, "the token does not reach this"),
         (404, "no such object"),
         (409, "refused as things stand; `code` says why"),
+        (413, "the body is too long"),
         (415, "the body is not announced as application/json"),
         (422, "a value that cannot be right; `field` names it"),
         (429, "too many requests; `Retry-After` says in how many seconds again"),
@@ -202,9 +205,21 @@ def _expected(message: str) -> str:
 
 async def _http_exception(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
+    if error.status_code == 400:  # the framework's, for a body that its parser gave up
+        why = "it is not UTF-8, or nested too deeply"
+        return error_response(422, "invalid_value", f"the body is not JSON: {why}")
     code = _CODES.get(error.status_code, "http_error")
     message = f"{request.method} {request.url.path}: {error.detail}"
-    return error_response(error.status_code, code, message, headers=error.headers)
+    headers = _allow(request) if error.status_code == 405 else error.headers
+    return error_response(error.status_code, code, message, headers=headers)
+
+
+def _allow(request: Request) -> dict[str, str]:
+    """The methods of all routes of this path: the framework names those of the first alone."""
+    scopes = {method: {**request.scope, "method": method} for method in _METHODS}
+    routes = request.app.routes
+    known = [m for m in _METHODS if any(r.matches(scopes[m])[0] is Match.FULL for r in routes)]
+    return {"Allow": ", ".join(known)}
 
 
 async def _unavailable(request: Request, error: Exception) -> JSONResponse:

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 
 from api.auth import Role
 from api.http.access import AnswerSystem, Caller, WithCapacity, WithParts, only
 from api.http.answers import EventsAnswer, view_event
 from api.http.errors import RESPONSES
+from api.http.pages import LIMIT, After, Limit
 from geo.datum import System
 
 router = APIRouter(prefix="/v1", tags=["events"], responses=RESPONSES)
-
-LIMIT = 100
-LIMIT_MAX = 1_000
-POSITION_MAX = 2**63 - 1
 
 
 @router.get("/events")
@@ -24,8 +19,8 @@ async def events(
     caller: Caller,
     parts: WithParts,
     capacity: WithCapacity,
-    after: Annotated[int, Query(ge=0, le=POSITION_MAX)] = 0,
-    limit: Annotated[int, Query(ge=1, le=LIMIT_MAX)] = LIMIT,
+    after: After = 0,
+    limit: Limit = LIMIT,
     coordinate_system: AnswerSystem = System.GCJ02,
 ) -> EventsAnswer:
     """The caller's tenant's events after the position `after`, in order, none ever skipped."""

@@ -9,11 +9,10 @@ from pydantic import BaseModel
 
 from api.auth import Role
 from api.clock import now_ms
-from api.http.access import AnswerSystem, Caller, WithParts, only
+from api.http.access import AnswerSystem, Caller, PathId, WithParts, only
 from api.http.answers import OrderAnswer, PlaceAnswer, view_order, view_place
 from api.http.errors import RESPONSES, refusal_response
 from api.http.forms import Lat, Lon
-from api.http.orders import OrderId
 from api.http.personal import personal_for
 from api.http.retries import OptionalKey, mark
 from dispatch.commands import Claim
@@ -91,7 +90,7 @@ async def look(
 
 @router.post("/orders/{order_id}/claim", response_model=OrderAnswer)
 async def claim(
-    order_id: OrderId,
+    order_id: PathId,
     caller: Caller,
     parts: WithParts,
     response: Response,
@@ -107,6 +106,7 @@ async def claim(
         order_id,
         Claim(at_ms=now_ms(), rider_id=caller.sub),
         tenant=caller.tenant,
+        city=caller.city,
         action_id=idempotency_key,
     )
     if outcome.refusal is not None:

@@ -5,20 +5,19 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter
 from pydantic import BaseModel, StringConstraints
 
 from api.auth import TTL_S_MAX, Role
 from api.clock import now_ms
-from api.http.access import Caller, WithParts, only
+from api.http.access import Caller, PathId, WithParts, only
 from api.http.audit import about
 from api.http.errors import RESPONSES
-from api.http.forms import ID, AtMs, Form, Id
+from api.http.forms import AtMs, Form, Id
 from geo.errors import Forbidden, InvalidValue, NotFound
 
 router = APIRouter(prefix="/v1/keys", tags=["keys"], responses=RESPONSES)
 
-KeyId = Annotated[str, Path(pattern=ID)]
 Label = Annotated[str, StringConstraints(max_length=100, pattern=r"^[^\x00]*$")]
 
 
@@ -84,7 +83,7 @@ async def listed(caller: Caller, parts: WithParts) -> KeysAnswer:
 
 
 @router.delete("/{key_id}", status_code=204)
-async def remove(key_id: KeyId, caller: Caller, parts: WithParts) -> None:
+async def remove(key_id: PathId, caller: Caller, parts: WithParts) -> None:
     """The key is refused from now on, and every token that it made within seconds."""
     only(caller, Role.OPERATOR)
     key = await parts.store.keys.one(key_id)

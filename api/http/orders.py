@@ -6,39 +6,40 @@ import secrets
 from dataclasses import replace
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Path, Response
+from fastapi import APIRouter, Header, Response
 
 from api.auth import Role
 from api.clock import now_ms
 from api.http.access import (
     AnswerSystem,
     Caller,
+    PathId,
     ScopedCaller,
     WithCapacity,
     WithParts,
     area_of,
     client_of,
     only,
+    order_for,
     party_of,
-    reach_order,
 )
 from api.http.answers import OrderAnswer, QuoteAnswer, view_order, view_quote
 from api.http.audit import about
 from api.http.errors import RESPONSES, refusal_response
-from api.http.forms import ID, CancelForm, NewOrderForm, QuoteForm
+from api.http.forms import CancelForm, NewOrderForm, QuoteForm
 from api.http.personal import personal_for, read_personal
 from api.http.prices import PRICE_TTL_S, open_price, read_form, sign_price
 from api.http.retries import ABOUT, KEY, OptionalKey, mark, needed_key_of
 from api.personal import without_numbers
 from api.store import Created, IdempotencyKey
+from api.traces import placing
 from dispatch.commands import Cancel
 from dispatch.registry import job_type, matchings_of
 from geo.datum import System
-from geo.errors import InvalidValue, NotFound
+from geo.errors import InvalidValue
 
 router = APIRouter(prefix="/v1", tags=["orders"], responses=RESPONSES)
 
-OrderId = Annotated[str, Path(pattern=ID)]
 # An order for later is brought before the dispatcher so long before its first stop may be served.
 SCHEDULE_AHEAD_MS = 60 * 60_000
 _BUYERS = (Role.CUSTOMER, Role.MERCHANT, Role.INTEGRATOR, Role.OPERATOR)
@@ -73,6 +74,7 @@ async def place(
         ),
     ],
     coordinate_system: AnswerSystem = System.GCJ02,
+    traceparent: Annotated[str | None, Header(include_in_schema=False)] = None,
 ) -> OrderAnswer:
     """Place an order. With a `price_token` at the quoted price, else at today's.
 
@@ -85,7 +87,7 @@ async def place(
         created = await parts.store.replay(key)
         if created is None:
             await capacity.check_crowd(parts.store, caller.city, caller.tenant)
-            created = await _create(form, caller, parts, key)
+            created = await _create(form, caller, parts, key, traceparent)
     about(created.order.id)
     mark(response, created.replayed)
     order = created.order
@@ -93,7 +95,11 @@ async def place(
 
 
 async def _create(
-    form: NewOrderForm, caller: Caller, parts: WithParts, key: IdempotencyKey
+    form: NewOrderForm,
+    caller: Caller,
+    parts: WithParts,
+    key: IdempotencyKey,
+    traceparent: str | None,
 ) -> Created:
     at_ms = now_ms()
     asked = read_form(form, caller, area_of(parts, caller), at_ms)
@@ -108,18 +114,19 @@ async def _create(
         raise InvalidValue("matching", form.matching, f"{expected} for a {job.name}")
     order = replace(order, tenant=caller.tenant, matching=form.matching)
     first_ms = order.stops[0].earliest_ms
-    return await parts.store.create_order(
-        order,
-        at_ms,
-        idempotency=key,
-        open_at_ms=None if first_ms is None else first_ms - SCHEDULE_AHEAD_MS,
-        personal=parts.store.personal.seal_order(order, read_personal(form), at_ms),
-    )
+    with placing(order_id, traceparent, route="/v1/orders", city=caller.city):
+        return await parts.store.create_order(
+            order,
+            at_ms,
+            idempotency=key,
+            open_at_ms=None if first_ms is None else first_ms - SCHEDULE_AHEAD_MS,
+            personal=parts.store.personal.seal_order(order, read_personal(form), at_ms),
+        )
 
 
 @router.get("/orders/{order_id}")
 async def look(
-    order_id: OrderId,
+    order_id: PathId,
     caller: ScopedCaller,
     parts: WithParts,
     capacity: WithCapacity,
@@ -127,16 +134,13 @@ async def look(
 ) -> OrderAnswer:
     """The order as it stands, with the states of its stops and its live attempt."""
     async with capacity.reads.share():
-        order = await parts.store.order(order_id)
-    if order is None:
-        raise NotFound(f"no order {order_id!r}")
-    reach_order(caller, order)
+        order = await order_for(caller, parts, order_id)
     return view_order(order, coordinate_system, await personal_for(caller, order, parts))
 
 
 @router.post("/orders/{order_id}/cancel", response_model=OrderAnswer)
 async def cancel(
-    order_id: OrderId,
+    order_id: PathId,
     form: CancelForm,
     caller: Caller,
     parts: WithParts,
@@ -149,10 +153,7 @@ async def cancel(
     With an Idempotency-Key the same request again gives the first answer again.
     """
     party = party_of(caller)
-    order = await parts.store.order(order_id)
-    if order is None:
-        raise NotFound(f"no order {order_id!r}")
-    reach_order(caller, order)
+    await order_for(caller, parts, order_id)
     outcome = await parts.store.run(
         order_id,
         Cancel(at_ms=now_ms(), by=party, reason=without_numbers(form.reason)),

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Response
+from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field, StringConstraints
 
 from api.auth import Role
 from api.clock import now_ms
-from api.http.access import Caller, WithParts, only, reach_order
+from api.http.access import Caller, PathId, WithParts, only, order_for
 from api.http.errors import RESPONSES
-from api.http.forms import ID, Form, Id
+from api.http.forms import Form, Id
 from api.http.retries import mark
 from api.store.ledger import PaymentNotice, Recorded
-from geo.errors import NotFound
 
 router = APIRouter(prefix="/v1", tags=["money"], responses=RESPONSES)
 
@@ -59,15 +58,10 @@ class TransfersAnswer(BaseModel):
 
 
 @router.get("/orders/{order_id}/transfers")
-async def transfers(
-    order_id: Annotated[str, Path(pattern=ID)], caller: Caller, parts: WithParts
-) -> TransfersAnswer:
+async def transfers(order_id: PathId, caller: Caller, parts: WithParts) -> TransfersAnswer:
     """What the order has moved: held when it was placed, captured or released at its end."""
     only(caller, *_SEE_MONEY)
-    order = await parts.store.order(order_id)
-    if order is None:
-        raise NotFound(f"no order {order_id!r}")
-    reach_order(caller, order)
+    await order_for(caller, parts, order_id)
     found = await parts.store.ledger.transfers_of_order(order_id)
     return TransfersAnswer(order_id=order_id, transfers=[_view(r) for r in found])
 
@@ -81,6 +75,7 @@ async def notice(
     noted = await parts.store.ledger.note_payment(
         PaymentNotice(
             tenant=caller.tenant,
+            city=caller.city,
             provider=form.provider,
             notice_id=form.notice_id,
             customer_id=form.customer_id,

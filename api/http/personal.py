@@ -6,17 +6,15 @@ points, and what stands beside them goes to `store.personal`.
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import structlog
-from fastapi import APIRouter, Path
+from fastapi import APIRouter
 
 from api.auth import Claims, Role
 from api.clock import now_ms
-from api.http.access import Caller, Parts, WithParts, only, reach_order
+from api.http.access import Caller, Parts, PathId, WithParts, only, order_for
 from api.http.answers import ContactsAnswer, ErasureAnswer, PartyAnswer
 from api.http.errors import RESPONSES
-from api.http.forms import ID, ContactForm, ErasureForm, QuoteForm
+from api.http.forms import ContactForm, ErasureForm, QuoteForm
 from api.personal import (
     NOTHING,
     Contact,
@@ -26,7 +24,7 @@ from api.personal import (
     masked_name,
 )
 from dispatch.model import AssignmentState, Order, OrderState
-from geo.errors import Forbidden, InvalidValue, NotFound
+from geo.errors import Forbidden, InvalidValue
 
 router = APIRouter(prefix="/v1", tags=["personal data"], responses=RESPONSES)
 
@@ -86,18 +84,13 @@ def _serves(claims: Claims, order: Order) -> bool:
 
 
 @router.get("/orders/{order_id}/contacts")
-async def contacts(
-    order_id: Annotated[str, Path(pattern=ID)], caller: Caller, parts: WithParts
-) -> ContactsAnswer:
+async def contacts(order_id: PathId, caller: Caller, parts: WithParts) -> ContactsAnswer:
     """The other parties of an order under way: how to call them, not who they are.
 
     Each has a masked number, good while the order is under way, for the parties of this order.
     """
     store = parts.store
-    order = await store.order(order_id)
-    if order is None:
-        raise NotFound(f"no order {order_id!r}")
-    reach_order(caller, order)
+    order = await order_for(caller, parts, order_id)
     if caller.role is Role.RIDER and not _serves(caller, order):
         raise Forbidden(f"order {order_id} shows its contacts to the rider who has accepted it")
     live = order.assignment

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from fastapi import APIRouter, Path, Response
+from fastapi import APIRouter, Response
 
 from api.auth import Claims, Role
 from api.clock import now_ms
-from api.http.access import AnswerSystem, Caller, WithParts, area_of, reach_rider
+from api.http.access import AnswerSystem, Caller, PathId, WithParts, area_of, reach_rider
 from api.http.answers import RiderAnswer, view_rider
 from api.http.audit import about
 from api.http.errors import RESPONSES, refusal_response
-from api.http.forms import ID, RiderForm, ShiftForm
+from api.http.forms import RiderForm, ShiftForm
 from api.http.places import read_place
 from api.http.retries import OptionalKey, key_of, mark
 from api.personal import RiderPersonal
@@ -25,7 +23,6 @@ from geo.errors import Forbidden, InvalidValue, NotFound, UnknownName
 
 router = APIRouter(prefix="/v1/riders", tags=["riders"], responses=RESPONSES)
 
-RiderId = Annotated[str, Path(pattern=ID)]
 SHIFT_MS_MAX = 24 * 3_600_000
 # The fastest that a vehicle may legally go; an electric bicycle's 25 km/h are GB 17761-2018's.
 LEGAL_SPEED_MPS = {"foot": 2.5, "bicycle": 25 / 3.6, "scooter": 25 / 3.6, "car": 120 / 3.6}
@@ -83,7 +80,7 @@ async def register(
 
 @router.get("/{rider_id}")
 async def look(
-    rider_id: RiderId,
+    rider_id: PathId,
     caller: Caller,
     parts: WithParts,
     coordinate_system: AnswerSystem = System.GCJ02,
@@ -95,7 +92,7 @@ async def look(
 
 @router.post("/{rider_id}/shift", response_model=RiderAnswer)
 async def shift(
-    rider_id: RiderId,
+    rider_id: PathId,
     form: ShiftForm,
     caller: Caller,
     parts: WithParts,

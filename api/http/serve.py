@@ -16,7 +16,7 @@ from api.http.app import make_app
 from api.http.valve import Capacity
 from api.settings import Settings
 from api.store import Store, migrate
-from api.storewatch import watch_store
+from api.storewatch import watch_store, when_there
 from geo.errors import StartupError
 
 GRACE_S = 10
@@ -35,22 +35,27 @@ class _Server(uvicorn.Server):
 async def serve_http(
     settings: Settings, stop: asyncio.Event, *, ready: Callable[[int], None] | None = None
 ) -> None:
-    """Bring the database up to date and serve on `settings.host`:`http_port` until `stop` is set.
+    """Bring the database up to date, once it answers, and serve until `stop` is set.
 
-    Several processes may serve one port. `ready` is called with the port once it listens. After
-    `stop`, `/readyz` is 503 and the door stays open for `settings.lead_s`; then requests that are
-    under way have 10 s to end.
+    On `settings.host`:`http_port`, which several processes may serve. `ready` is called with the
+    port once it listens. After `stop`, `/readyz` is 503 and the door stays open for
+    `settings.lead_s`; then requests that are under way have 10 s to end.
 
     Raises:
         StartupError: the port cannot be had.
         What `migrate` and `Store.open` raise.
     """
-    await migrate(settings.postgres_url)
-    store = await Store.open(
-        settings.postgres_url,
-        data_keys=KeyRing.open(settings.data_keys),
-        masked_numbers=settings.masked_numbers,
-    )
+    data_keys = KeyRing.open(settings.data_keys)
+
+    async def opened() -> Store:
+        await migrate(settings.postgres_url)
+        return await Store.open(
+            settings.postgres_url, data_keys=data_keys, masked_numbers=settings.masked_numbers
+        )
+
+    store = await when_there(opened, stop)
+    if store is None:
+        return
     redis = Redis.from_url(settings.redis_url, socket_timeout=ANSWER_LIMIT_S)
     try:
         listening = _listen(settings.host, settings.http_port)

@@ -6,8 +6,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, Field
 
-from api.http.events import POSITION_MAX
 from api.http.forms import Form, FreeText
+from api.http.pages import POSITION_MAX
 from dispatch.events import FACTS
 from geo.datum import System
 

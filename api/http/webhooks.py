@@ -10,10 +10,10 @@ from fastapi import APIRouter, Path, Query, Response
 
 from api.auth import Claims, Role
 from api.clock import now_ms
-from api.http.access import Caller, Parts, WithParts, only
+from api.http.access import Caller, Parts, PathId, WithParts, only
 from api.http.errors import RESPONSES
-from api.http.events import LIMIT, LIMIT_MAX, POSITION_MAX
-from api.http.forms import ID
+from api.http.pages import LIMIT, POSITION_MAX, After, Limit
+from api.http.retries import OptionalKey, key_of, mark
 from api.http.webhook_forms import (
     ChangeWebhookForm,
     DeadLetterAnswer,
@@ -37,14 +37,17 @@ router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"], responses=RESPONSES
 LISTED_MS = 48 * 3_600_000
 
 
-EndpointId = Annotated[str, Path(pattern=ID)]
 Position = Annotated[int, Path(ge=1, le=POSITION_MAX)]
-After = Annotated[int, Query(ge=0, le=POSITION_MAX)]
-Limit = Annotated[int, Query(ge=1, le=LIMIT_MAX)]
 
 
 @router.post("", status_code=201)
-async def create(form: NewWebhookForm, caller: Caller, parts: WithParts) -> SecretAnswer:
+async def create(
+    form: NewWebhookForm,
+    caller: Caller,
+    parts: WithParts,
+    response: Response,
+    idempotency_key: OptionalKey = None,
+) -> SecretAnswer:
     """A new endpoint. The answer alone has its secret."""
     whose = _whose(caller)
     await _check(parts, form.url)
@@ -59,7 +62,9 @@ async def create(form: NewWebhookForm, caller: Caller, parts: WithParts) -> Secr
         kinds=form.kinds,
         coordinate_system=form.coordinate_system.value,
         after=form.after,
+        idempotency=key_of(caller, idempotency_key, "webhooks", form, parts),
     )
+    mark(response, endpoint.key != key)
     return _with_secret(endpoint)
 
 
@@ -71,59 +76,70 @@ async def every(caller: Caller, parts: WithParts) -> WebhooksAnswer:
 
 
 @router.get("/{endpoint_id}")
-async def look(endpoint_id: EndpointId, caller: Caller, parts: WithParts) -> WebhookAnswer:
+async def look(endpoint_id: PathId, caller: Caller, parts: WithParts) -> WebhookAnswer:
     """The endpoint as it stands."""
     return _view(await parts.store.webhooks.one(_whose(caller), endpoint_id))
 
 
 @router.patch("/{endpoint_id}")
 async def change(
-    endpoint_id: EndpointId, form: ChangeWebhookForm, caller: Caller, parts: WithParts
+    endpoint_id: PathId, form: ChangeWebhookForm, caller: Caller, parts: WithParts
 ) -> WebhookAnswer:
     """Change what is given. Counts from the cursor on; some events may come twice."""
     whose = _whose(caller)
-    given = form.model_dump(mode="json", exclude_unset=True)
+    given = form.model_dump(exclude_unset=True)
     for name in ("url", "description", "coordinate_system"):
         if name in given and given[name] is None:
             raise InvalidValue(name, None, "a value, or the key left out")
     if form.url is not None:
         await _check(parts, form.url)
-    if not given:
-        return _view(await parts.store.webhooks.one(whose, endpoint_id))
     return _view(await parts.store.webhooks.change(whose, endpoint_id, given))
 
 
 @router.delete("/{endpoint_id}", status_code=204, response_class=Response)
-async def delete(endpoint_id: EndpointId, caller: Caller, parts: WithParts) -> None:
+async def delete(endpoint_id: PathId, caller: Caller, parts: WithParts) -> None:
     """Delete it with its dead letters; what is under way may still arrive."""
     await parts.store.webhooks.delete(_whose(caller), endpoint_id)
 
 
 @router.post("/{endpoint_id}/rotate-secret")
 async def rotate_secret(
-    endpoint_id: EndpointId, form: RotateForm, caller: Caller, parts: WithParts
+    endpoint_id: PathId,
+    form: RotateForm,
+    caller: Caller,
+    parts: WithParts,
+    response: Response,
+    idempotency_key: OptionalKey = None,
 ) -> SecretAnswer:
     """A new secret, which the answer alone has. Both sign for `grace_s`, then the new one."""
-    until_ms = now_ms() + form.grace_s * 1000
-    key = make_key()
-    endpoint = await parts.store.webhooks.rotate(_whose(caller), endpoint_id, key, until_ms)
+    whose, at_ms, key = _whose(caller), now_ms(), make_key()
+    what = f"webhooks/{endpoint_id}/rotate-secret"
+    endpoint = await parts.store.webhooks.rotate(
+        whose,
+        endpoint_id,
+        key,
+        at_ms + form.grace_s * 1000,
+        at_ms,
+        key_of(caller, idempotency_key, what, form, parts),
+    )
+    mark(response, endpoint.key != key)
     return _with_secret(endpoint)
 
 
 @router.post("/{endpoint_id}/pause")
-async def pause(endpoint_id: EndpointId, caller: Caller, parts: WithParts) -> WebhookAnswer:
+async def pause(endpoint_id: PathId, caller: Caller, parts: WithParts) -> WebhookAnswer:
     """Send nothing more after about a second; events wait."""
     return _view(await parts.store.webhooks.pause(_whose(caller), endpoint_id, "asked"))
 
 
 @router.post("/{endpoint_id}/resume")
-async def resume(endpoint_id: EndpointId, caller: Caller, parts: WithParts) -> WebhookAnswer:
+async def resume(endpoint_id: PathId, caller: Caller, parts: WithParts) -> WebhookAnswer:
     """Go on from the cursor, in order; what was failing is tried at once."""
     return _view(await parts.store.webhooks.resume(_whose(caller), endpoint_id))
 
 
 @router.post("/{endpoint_id}/probe")
-async def probe(endpoint_id: EndpointId, caller: Caller, parts: WithParts) -> ProbeAnswer:
+async def probe(endpoint_id: PathId, caller: Caller, parts: WithParts) -> ProbeAnswer:
     """Send a signed test event now, paused or not, and tell what came of it."""
     endpoint = await parts.store.webhooks.one(_whose(caller), endpoint_id)
     event_id = f"probe-{uuid.uuid4().hex}"
@@ -149,7 +165,7 @@ async def probe(endpoint_id: EndpointId, caller: Caller, parts: WithParts) -> Pr
 
 @router.get("/{endpoint_id}/dead-letters")
 async def dead_letters(
-    endpoint_id: EndpointId,
+    endpoint_id: PathId,
     caller: Caller,
     parts: WithParts,
     after: After = 0,
@@ -167,7 +183,7 @@ async def dead_letters(
 
 
 @router.post("/{endpoint_id}/dead-letters/retry")
-async def retry_all(endpoint_id: EndpointId, caller: Caller, parts: WithParts) -> RetryAnswer:
+async def retry_all(endpoint_id: PathId, caller: Caller, parts: WithParts) -> RetryAnswer:
     """Have every dead letter sent once more; those that arrive leave the list."""
     asked = await parts.store.webhooks.retry_dead(_whose(caller), endpoint_id, None)
     return RetryAnswer(asked=asked)
@@ -175,7 +191,7 @@ async def retry_all(endpoint_id: EndpointId, caller: Caller, parts: WithParts) -
 
 @router.post("/{endpoint_id}/dead-letters/{position}/retry")
 async def retry_one(
-    endpoint_id: EndpointId, position: Position, caller: Caller, parts: WithParts
+    endpoint_id: PathId, position: Position, caller: Caller, parts: WithParts
 ) -> RetryAnswer:
     """Have the dead letter of this position sent once more."""
     asked = await parts.store.webhooks.retry_dead(_whose(caller), endpoint_id, position)
@@ -184,7 +200,7 @@ async def retry_one(
 
 @router.get("/{endpoint_id}/deliveries")
 async def deliveries(
-    endpoint_id: EndpointId,
+    endpoint_id: PathId,
     caller: Caller,
     parts: WithParts,
     before: Annotated[int, Query(ge=1, le=POSITION_MAX)] = POSITION_MAX,

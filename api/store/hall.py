@@ -70,7 +70,13 @@ class Hall:
             return [order_from_json(body) for body in await connection.scalars(query)]
 
     async def claim(
-        self, order_id: str, command: Claim, *, tenant: str, action_id: str | None = None
+        self,
+        order_id: str,
+        command: Claim,
+        *,
+        tenant: str,
+        city: str,
+        action_id: str | None = None,
     ) -> Outcome:
         """Give the order to the rider if he is the first and eligible.
 
@@ -79,9 +85,10 @@ class Hall:
         hall may be claimed once more.
 
         Raises:
-            NotFound: no such order of the tenant.
+            NotFound: no such order of the tenant in the city.
             Conflict: the action id was used for another command.
         """
+        whose = tenant, city
         gate = self._gates.setdefault(order_id, _Gate())
         seen = gate.seen
         gate.waiting += 1
@@ -89,9 +96,9 @@ class Hall:
             async with gate.lock:
                 known = gate.outcome
                 fresh = gate.seen > seen and gate.holder != command.rider_id
-                if known is not None and fresh and known.order.tenant == tenant:
+                if known is not None and fresh and _is_of(known.order, whose):
                     return Outcome(order=known.order, refusal=_taken(order_id))
-                outcome = await self._ask(order_id, command, tenant, action_id)
+                outcome = await self._ask(order_id, command, whose, action_id)
                 live = outcome.order.assignment
                 lost = outcome.refusal is not None and outcome.refusal.code == TAKEN
                 if live is not None and (lost or outcome.events):
@@ -103,11 +110,11 @@ class Hall:
                 del self._gates[order_id]
 
     async def _ask(
-        self, order_id: str, command: Claim, tenant: str, action_id: str | None
+        self, order_id: str, command: Claim, whose: tuple[str, str], action_id: str | None
     ) -> Outcome:
         async with self._engine.connect() as connection:
             order, known = await _look(connection, order_id, command.rider_id, action_id)
-        if order is None or order.tenant != tenant:
+        if order is None or not _is_of(order, whose):
             raise NotFound(f"no order {order_id!r}")
         if not known and not in_hall(order, command.at_ms):
             refused = apply(order, command)
@@ -164,6 +171,10 @@ async def _look(
     )
     row = found.one_or_none()
     return (None, False) if row is None else (order_from_json(row.body), row.known)
+
+
+def _is_of(order: Order, whose: tuple[str, str]) -> bool:
+    return (order.tenant, order.city) == whose
 
 
 def _taken(order_id: str) -> Refusal:

@@ -12,7 +12,8 @@ import asyncpg
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from api.keep import DAY_MS, HOUR_MS, Keep
+from api.clock import DAY_MS, HOUR_MS
+from api.keep import Keep
 from api.store.away import telling_unavailable
 from api.store.rows import day_of, events_by_id
 

@@ -25,9 +25,13 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaymentNotice:
-    """A provider says that a customer has paid `fen`, for an order or just so."""
+    """A provider says that a customer has paid `fen`, for an order or just so.
+
+    The order must be one of `city`; the customer's account is the tenant's, in all its cities.
+    """
 
     tenant: str
+    city: str
     provider: str
     notice_id: str
     customer_id: str
@@ -80,7 +84,7 @@ class LedgerStore:
         """One payment to the customer's credit, however often the notice comes.
 
         Raises:
-            NotFound: no such order.
+            NotFound: no such order in the city.
             Conflict: the notice's id was used with another content, or the order is another's.
         """
         paid = payment(notice.provider, notice.tenant, notice.customer_id, notice.fen, at_ms)
@@ -108,10 +112,12 @@ class LedgerStore:
 
 async def _check_order(connection: AsyncConnection, notice: PaymentNotice) -> None:
     found = await connection.execute(
-        select(orders.c.tenant, orders.c.customer_id).where(orders.c.id == notice.order_id)
+        select(orders.c.tenant, orders.c.city, orders.c.customer_id).where(
+            orders.c.id == notice.order_id
+        )
     )
     row = found.one_or_none()
-    if row is None or row.tenant != notice.tenant:
+    if row is None or (row.tenant, row.city) != (notice.tenant, notice.city):
         raise NotFound(f"no order {notice.order_id!r}")
     if row.customer_id != notice.customer_id:
         raise Conflict(f"order {notice.order_id} is not customer {notice.customer_id}'s")

@@ -11,6 +11,7 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
+from api.store.away import telling_unavailable
 from geo.errors import InvalidValue
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -25,14 +26,16 @@ async def migrate(url: str) -> None:
 
     Raises:
         InvalidValue: `url` is not the address of a PostgreSQL database.
+        Unavailable: it does not answer; other errors of the driver are raised as they are.
     """
     engine = create_async_engine(asyncpg_url(url), poolclass=NullPool)
     try:
-        async with engine.begin() as connection:
-            await connection.execute(
-                text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK}
-            )
-            await connection.run_sync(_upgrade)
+        with telling_unavailable():
+            async with engine.begin() as connection:
+                await connection.execute(
+                    text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK}
+                )
+                await connection.run_sync(_upgrade)
     finally:
         await asyncio.shield(engine.dispose())
 

@@ -33,7 +33,6 @@ from api.store.schema import LIVE_ORDER, among, personal
 from dispatch.model import Order
 from geo.errors import StartupError, Unreadable
 
-DAY_MS = 86_400_000
 TIDY_MAX = 500
 
 _T = TypeVar("_T", OrderPersonal, RiderPersonal)

@@ -13,6 +13,7 @@ from typing import Any
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from api.clock import DAY_MS
 from api.codec import decode_fact, make_event, to_json_text
 from api.store.away import telling_unavailable
 from api.store.statement import Statement, driver_of
@@ -22,8 +23,6 @@ from dispatch.ledger import Transfer, transfers_of
 from dispatch.lifecycle import ASSIGNMENT
 from dispatch.model import AssignmentState, Order, Rider
 from dispatch.transitions import evolve_rider, fold
-
-DAY_MS = 86_400_000
 
 _ATTEMPT_ENDS = {
     e.Declined: AssignmentState.DECLINED,

@@ -129,6 +129,11 @@ class Sequencing:
         await connection.execute(_MOVE_HEADS, touched, [heads[city] for city in touched])
         return placed
 
+    async def waiting(self) -> int:
+        """How many events have no position yet."""
+        with telling_unavailable():
+            return int(await self._connection.fetchval("SELECT count(*) FROM outbox"))
+
     async def heads(self) -> dict[str, int]:
         """The last position of every city."""
         with telling_unavailable(self._connection):

@@ -15,13 +15,16 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from api.cancelling import end_if_cancelled
+from api.clock import DAY_MS
 from api.codec import to_json_text
 from api.data_keys import KeyRing
 from api.personal import Sealed
 from api.settings import KEEP_PERSONAL_DAYS, MASKED_NUMBERS
 from api.store import orders, plans, reading, riders
-from api.store.away import means_unavailable
+from api.store.away import means_unavailable, telling_unavailable
 from api.store.connecting import ANSWER_LIMIT_S, CONNECT_LIMIT_S, SESSION
+from api.store.counters import RETRIED, timed
 from api.store.hall import Hall
 from api.store.housekeeping import Housekeeping
 from api.store.keys import KeyStore
@@ -29,7 +32,7 @@ from api.store.leases import Leases
 from api.store.ledger import LedgerStore
 from api.store.migrate import asyncpg_url
 from api.store.numbers import SandboxNumbers
-from api.store.personal import DAY_MS, PersonalStore
+from api.store.personal import PersonalStore
 from api.store.quick import Quick
 from api.store.sequencing import WAKE_UP, Sequencing
 from api.store.timekeeping import ask_time, keep_time
@@ -94,10 +97,12 @@ class Store:
         data_keys: KeyRing | None = None,
         keep_personal_days: int = KEEP_PERSONAL_DAYS,
         masked_numbers: str = MASKED_NUMBERS,
+        may_be_away: bool = False,
     ) -> Store:
         """Connect to a migrated database, see `migrate`.
 
-        Without `data_keys` personal data can be erased only.
+        Without `data_keys` personal data can be erased only. One that `may_be_away` is opened in
+        any case; then `source` is empty until a city is loaded.
 
         Raises:
             InvalidValue: `url` is not an address of PostgreSQL.
@@ -121,9 +126,16 @@ class Store:
             json_deserializer=_as_text,
         )
         event.listen(engine.sync_engine, "handle_error", _raise_unavailable)
+        source = ""
         try:
-            await ask_time(engine)
-            source = await reading.source(engine)
+            try:
+                with telling_unavailable():
+                    await ask_time(engine)
+                    source = await reading.source(engine)
+            except UNAVAILABLE:
+                end_if_cancelled()
+                if not may_be_away:
+                    raise
             store = cls(engine, address, source, await Quick.open(address))
             store.numbers = SandboxNumbers(engine, masked_numbers)
             keep_ms = keep_personal_days * DAY_MS
@@ -170,11 +182,13 @@ class Store:
             Conflict: the key was used with another body, the id exists, or it is not quoted.
             InvalidValue: a text contains U+0000.
         """
-        created = await self._quick.create(order, at_ms, idempotency, open_at_ms, personal)
-        if created is None:
-            created = await orders.create(
-                self._engine, order, at_ms, idempotency, open_at_ms, personal
-            )
+        with timed("create_order"):
+            created = await self._quick.create(order, at_ms, idempotency, open_at_ms, personal)
+            if created is None:
+                RETRIED.labels("create_order").inc()
+                created = await orders.create(
+                    self._engine, order, at_ms, idempotency, open_at_ms, personal
+                )
         if not created.replayed:
             self._written.set()
         return created
@@ -208,9 +222,11 @@ class Store:
             StaleEpoch: `epoch` is not the lease's.
             Conflict: the action id was used for another command.
         """
-        outcome = None if epoch else await self._quick.run(order_id, command, action_id)
-        if outcome is None:
-            outcome = await orders.run(self._engine, order_id, command, action_id, epoch=epoch)
+        with timed("run_order"):
+            outcome = None if epoch else await self._quick.run(order_id, command, action_id)
+            if outcome is None:
+                RETRIED.labels("run_order").inc(0 if epoch else 1)
+                outcome = await orders.run(self._engine, order_id, command, action_id, epoch=epoch)
         if outcome.events and not outcome.replayed:
             self._written.set()
         return outcome
@@ -230,7 +246,8 @@ class Store:
         Raises:
             StaleEpoch: `epoch` is not the lease's; nothing was written.
         """
-        written = await plans.write(self._engine, city, epoch, offers, receipts)
+        with timed("write_plan"):
+            written = await plans.write(self._engine, city, epoch, offers, receipts)
         if written.committed:
             self._written.set()
         return written
@@ -272,7 +289,8 @@ class Store:
         Raises:
             Conflict: as there, or the key was used with another body.
         """
-        return await riders.register(self._engine, rider, idempotency, at_ms)
+        with timed("register_rider"):
+            return await riders.register(self._engine, rider, idempotency, at_ms)
 
     async def run_rider(
         self, rider_id: str, command: RiderCommand, *, idempotency: IdempotencyKey | None = None
@@ -285,7 +303,8 @@ class Store:
             NotFound: no such rider.
             Conflict: the key was used with another body.
         """
-        outcome = await riders.run(self._engine, rider_id, command, idempotency)
+        with timed("run_rider"):
+            outcome = await riders.run(self._engine, rider_id, command, idempotency)
         if outcome.events:
             self._written.set()
         return outcome
@@ -322,6 +341,8 @@ class Store:
         `version` he has, and one of an order that he does not know unless it is `Placed` (the
         order ended before the snapshot).
         """
+        if not self.source:
+            self.source = await reading.source(self._engine)
         return await reading.load_city(self._engine, city)
 
     async def events_after(

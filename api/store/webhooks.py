@@ -11,8 +11,10 @@ from typing import Any, Literal, NamedTuple
 from sqlalchemy import and_, delete, func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from api.store.answers import once
 from api.store.reading import last_position
 from api.store.schema import events, feed, webhook_behind, webhook_dead_letters, webhook_endpoints
+from api.store.values import IdempotencyKey
 from api.store.webhook_sending import WebhookSending
 from geo.errors import Conflict, InvalidValue, NotFound
 
@@ -101,6 +103,13 @@ class Whose(NamedTuple):
     city: str
 
 
+class Made(NamedTuple):
+    """What is kept of a secret's making, to answer a retry: not the secret."""
+
+    endpoint_id: str
+    key_id: str
+
+
 class WebhookStore:
     """Endpoints by tenant and city; one of another tenant or city is not found.
 
@@ -123,14 +132,19 @@ class WebhookStore:
         kinds: tuple[str, ...] | None,
         coordinate_system: str,
         after: int | None,
+        idempotency: IdempotencyKey | None = None,
     ) -> Endpoint:
         """A new endpoint, active, from the events after position `after` on; None: from now on.
 
+        A known `idempotency` gives the endpoint that it made, which has another key than `key`.
+
         Raises:
-            Conflict: the tenant has ENDPOINTS_MAX in the city.
+            Conflict: the tenant has ENDPOINTS_MAX in the city, the idempotency key was used with
+                another body, or the secret that it made has been replaced since.
             InvalidValue: `after` is a position that is still to come.
         """
-        async with self._engine.begin() as connection:
+
+        async def make(connection: AsyncConnection) -> Made:
             # Two at once must not both be the last one.
             lock = f"webhooks {whose.tenant} {whose.city}"
             await connection.execute(
@@ -160,10 +174,11 @@ class WebhookStore:
                 "lease_until_ms": 0,
                 "created_at_ms": now_ms,
             }
-            done = await connection.execute(
-                insert(webhook_endpoints).values(values).returning(*webhook_endpoints.c)
-            )
-            return endpoint_from_row(done.mappings().one())
+            await connection.execute(insert(webhook_endpoints).values(values))
+            return Made(endpoint_id, key.id)
+
+        made, _ = await once(self._engine, idempotency, now_ms, Made, make)
+        return await self._made(whose, made)
 
     async def all(self, whose: Whose) -> list[Endpoint]:
         """The caller's endpoints, oldest first."""
@@ -181,10 +196,14 @@ class WebhookStore:
     async def change(self, whose: Whose, endpoint_id: str, changes: dict[str, Any]) -> Endpoint:
         """Set `url`, `description`, `kinds` or `coordinate_system`.
 
-        Counts from the cursor on: the sender starts again there with what is set now.
+        Counts from the cursor on: the sender starts again there with what is set now. What is so
+        already changes nothing.
         """
-        values: dict[str, Any] = dict(changes)
-        if "kinds" in changes:
+        before = await self.one(whose, endpoint_id)
+        values = {name: new for name, new in changes.items() if getattr(before, name) != new}
+        if not values:
+            return before
+        if "kinds" in values:
             values["listed_after"] = webhook_endpoints.c.cursor
         return await self._update(whose, endpoint_id, values | _AFRESH)
 
@@ -194,8 +213,19 @@ class WebhookStore:
             await _row(connection, whose, endpoint_id, lock=True)
             await connection.execute(delete(webhook_endpoints).where(_is(whose, endpoint_id)))
 
-    async def rotate(self, whose: Whose, endpoint_id: str, key: Key, old_until_ms: int) -> Endpoint:
-        """Sign with `key`, and until `old_until_ms` with the present one as well."""
+    async def rotate(
+        self,
+        whose: Whose,
+        endpoint_id: str,
+        key: Key,
+        old_until_ms: int,
+        now_ms: int,
+        idempotency: IdempotencyKey | None = None,
+    ) -> Endpoint:
+        """Sign with `key`, and until `old_until_ms` with the present one as well.
+
+        A retry must not rotate again: the receiver would know neither secret. See `create`.
+        """
         c = webhook_endpoints.c
         values = {
             "old_key_id": c.key_id,
@@ -204,7 +234,15 @@ class WebhookStore:
             "key_id": key.id,
             "secret": key.secret,
         }
-        return await self._update(whose, endpoint_id, values)
+
+        async def make(connection: AsyncConnection) -> Made:
+            await _row(connection, whose, endpoint_id, lock=True)
+            query = update(webhook_endpoints).where(_is(whose, endpoint_id)).values(values)
+            await connection.execute(query)
+            return Made(endpoint_id, key.id)
+
+        made, _ = await once(self._engine, idempotency, now_ms, Made, make)
+        return await self._made(whose, made)
 
     async def pause(self, whose: Whose, endpoint_id: str, reason: str) -> Endpoint:
         """Send nothing more, but for what is under way; one that is paused keeps its reason."""
@@ -325,6 +363,12 @@ class WebhookStore:
                 break
             deliveries.append(_delivery(event, row["cursor"]))
         return deliveries
+
+    async def _made(self, whose: Whose, made: Made) -> Endpoint:
+        endpoint = await self.one(whose, made.endpoint_id)
+        if endpoint.key.id != made.key_id:
+            raise Conflict(f"the secret of {endpoint.id} has been replaced since: rotate it")
+        return endpoint
 
     async def _update(self, whose: Whose, endpoint_id: str, values: dict[str, Any]) -> Endpoint:
         query = update(webhook_endpoints).where(_is(whose, endpoint_id)).values(values)

@@ -25,14 +25,45 @@ A role calls `announce_ready()` when it serves, and starts processes of its own 
 `leashed(argv)`, or has them call `tie_to_parent(parent_pid)` first.
 """
 
-from api.supervisor.embedded import EmbeddedPostgres, EmbeddedValkey, Server, ServerUrls
-from api.supervisor.folder import DataFolder
-from api.supervisor.leash import tie_to_parent
-from api.supervisor.process import Account, Child, announce_ready, leashed
-from api.supervisor.programs import postgres_account, postgres_programs
-from api.supervisor.servers import open_servers, server_services
-from api.supervisor.service import Service, ServiceStatus
-from api.supervisor.supervisor import Supervisor
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from api.supervisor.embedded import EmbeddedPostgres, EmbeddedValkey, Server, ServerUrls
+    from api.supervisor.folder import DataFolder
+    from api.supervisor.leash import tie_to_parent
+    from api.supervisor.process import Account, Child, announce_ready, leashed
+    from api.supervisor.programs import postgres_account, postgres_programs
+    from api.supervisor.running import no_postgres, running_postgres
+    from api.supervisor.servers import open_servers, server_services
+    from api.supervisor.service import Service, ServiceStatus
+    from api.supervisor.supervisor import Supervisor
+
+# Read when they are asked for: a role, and a solver, takes one small module of this package, and
+# must not wait at each start for the drivers of databases that its supervisor speaks with.
+_WHERE = {
+    "EmbeddedPostgres": "embedded",
+    "EmbeddedValkey": "embedded",
+    "Server": "embedded",
+    "ServerUrls": "embedded",
+    "DataFolder": "folder",
+    "tie_to_parent": "leash",
+    "Account": "process",
+    "Child": "process",
+    "announce_ready": "process",
+    "leashed": "process",
+    "postgres_account": "programs",
+    "postgres_programs": "programs",
+    "no_postgres": "running",
+    "running_postgres": "running",
+    "open_servers": "servers",
+    "server_services": "servers",
+    "Service": "service",
+    "ServiceStatus": "service",
+    "Supervisor": "supervisor",
+}
 
 __all__ = [
     "Account",
@@ -47,9 +78,17 @@ __all__ = [
     "Supervisor",
     "announce_ready",
     "leashed",
+    "no_postgres",
     "open_servers",
     "postgres_account",
     "postgres_programs",
+    "running_postgres",
     "server_services",
     "tie_to_parent",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"{__name__} has no {name}")
+    return getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)

@@ -30,17 +30,20 @@ _log = logging.getLogger("hexrun.supervisor")
 
 
 class BackOff:
-    """Seconds to wait before each restart: 0.2 doubling to 10; 0.2 again after 30 s of health."""
+    """Seconds to wait before each restart: 0, then 0.2 doubling to 10.
+
+    0 again after 30 s of health. A run that was never ready is not followed at once.
+    """
 
     def __init__(self) -> None:
-        self._next_s = BACK_OFF_FIRST_S
+        self._next_s = 0.0
 
     def after_run(self, ready_for_s: float) -> float:
         """The wait after a run that was ready for that long; 0 when it never was."""
         if ready_for_s >= HEALTHY_AFTER_S:
-            self._next_s = BACK_OFF_FIRST_S
-        wait_s = self._next_s
-        self._next_s = min(2 * wait_s, BACK_OFF_MAX_S)
+            self._next_s = 0.0
+        wait_s = self._next_s if ready_for_s > 0.0 else max(self._next_s, BACK_OFF_FIRST_S)
+        self._next_s = min(max(2 * wait_s, BACK_OFF_FIRST_S), BACK_OFF_MAX_S)
         return wait_s
 
 

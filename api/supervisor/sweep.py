@@ -11,13 +11,12 @@ from pathlib import Path
 
 import structlog
 
-from api.clock import now_ms
+from api.clock import DAY_MS, now_ms
 from api.supervisor.folder import DataFolder
 
 log = structlog.get_logger(__name__)
 
 SWEEP_S = 3_600.0
-DAY_MS = 86_400_000
 _NAME = re.compile(r"(?P<writer>.+)-(?P<opened_ms>[0-9]+)\.(seg|journal)")
 
 

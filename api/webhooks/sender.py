@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections import defaultdict
+from typing import Any
 
 import structlog
 
@@ -40,8 +41,9 @@ async def run_sender(
     stop: asyncio.Event,
     *,
     poll_s: float = POLL_S,
+    facts: dict[str, Any] | None = None,
 ) -> None:
-    """Send until `stop` is set; then what is under way has 12 s to end.
+    """Send until `stop` is set; then what is under way has 12 s to end. `facts` say how it goes.
 
     Outlives every loss of PostgreSQL. With no endpoints it makes one small query each `poll_s`.
     """
@@ -53,6 +55,8 @@ async def run_sender(
                 try:
                     await sender.tick()
                     degraded(Mode.POSTGRES_AWAY, False)
+                    if facts is not None:
+                        facts |= sender.facts()
                 except UNAVAILABLE as error:
                     degraded(Mode.POSTGRES_AWAY, True, error=type(error).__name__)
                 await pause(stop, poll_s)
@@ -88,6 +92,12 @@ class _Sender:
             for city, paused, dead in await self._sending.totals():
                 counters.PAUSED.labels(city).set(paused)
                 counters.DEAD.labels(city).set(dead)
+
+    def facts(self) -> dict[str, Any]:
+        """For the status door."""
+        held = [one for one, _ in self._held.values()]
+        lag = max((one.head - one.lanes.cursor for one in held), default=0)
+        return {"endpoints": len(held), "lag_positions": max(0, lag)}
 
     async def leave(self) -> None:
         """Let everybody finish and give the leases back."""

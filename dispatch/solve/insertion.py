@@ -14,8 +14,8 @@ import numpy as np
 from dispatch.policy import Policy
 from dispatch.snapshot import F8, I4, I8, NEVER, Snapshot
 from dispatch.solve.terms import Pairs, Terms
+from geo.arcs import arc_ms
 from geo.compiled import compiled
-from geo.travel import arc_ms
 
 # Columns of the packed stop facts.
 EARLIEST, LATEST, APPROACH, LEAVE, PLACE, KIND, ORDER = range(7)

@@ -15,8 +15,9 @@ from dispatch import commands as c
 from dispatch import events as e
 from dispatch.model import Order, Place, Rider, RiderState, RouteStop, Stop, StopKind
 from dispatch.transitions import Refusal, apply, apply_rider, evolve_rider, fold
+from geo.arcs import arc_ms
 from geo.distance import Plane
-from geo.travel import StraightLine, arc_ms
+from geo.travel import StraightLine
 from sim.clock import EventQueue
 from sim.mdrp.instance import ON_LOCATION, Instance, MdrpCourier, MdrpOrder, Spot
 from sim.mdrp.solution import MINUTE_MS, Bundle, Delivery, Move, Solution

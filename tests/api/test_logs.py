@@ -60,6 +60,22 @@ def test_an_error_with_its_traceback_is_one_line() -> None:
     assert "ZeroDivisionError" in line["exception"]
 
 
+@pytest.mark.parametrize("form", ["json", "text"])
+@pytest.mark.parametrize("logger", ["log", "logging.getLogger('asyncio')"])
+def test_a_traceback_shows_no_local_variables(form: str, logger: str) -> None:
+    body = (
+        "def fail(door):\n"
+        "    raise KeyError('order')\n"
+        "try:\n"
+        "    fail('Frobozz ' + 'Lane')\n"
+        "except KeyError:\n"
+        f"    {logger}.exception('broken')\n"
+    )
+    text = logged(body, HEXRUN_LOG_FORMAT=form)
+    assert "KeyError: 'order'" in text
+    assert "Frobozz Lane" not in text
+
+
 def test_what_is_private_is_hidden() -> None:
     facts = ", ".join(f"{name}='{name}-of-anna'" for name in sorted(NEVER_LOGGED))
     (line,) = lines(f"log.warning('seen', order_id='ord_1', {facts})")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -161,3 +162,16 @@ def test_the_webhooks_settings(environ: dict[str, str]) -> None:
 def test_wrong_webhooks_settings(environ: dict[str, str], name: str, value: str) -> None:
     with pytest.raises(InvalidValue, match=name):
         Settings.from_environment(environ | {name: value})
+
+
+def test_the_documentation_has_every_variable_once() -> None:
+    root = Path(__file__).parents[2]
+    used = set()
+    for path in (root / "api").rglob("*.py"):
+        used |= set(re.findall(r'"(HEXRUN_[A-Z_]+[A-Z])"', path.read_text()))
+    rows: list[str] = []
+    for page in ("running.md", "webhooks.md"):
+        for line in (root / "docs" / page).read_text().splitlines():
+            if line.startswith("| `HEXRUN_"):
+                rows += re.findall(r"`(HEXRUN_[A-Z_]+)`", line.split("|")[1])
+    assert sorted(rows) == sorted(used - {"HEXRUN_READY_FD"})  # a pipe between two processes

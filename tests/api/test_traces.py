@@ -5,64 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
-    ExportTraceServiceRequest,
-    ExportTraceServiceResponse,
-)
 
 from api.traces import set_up_traces
 from geo.errors import InvalidValue
-
-
-class Collector(ThreadingHTTPServer):
-    """Keeps the spans that are posted to it."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Receiver)
-        self.spans: list[tuple[str, Any]] = []
-
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
-
-
-class Receiver(BaseHTTPRequestHandler):
-    server: Collector
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        assert self.path == "/v1/traces"
-        for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
-            (name,) = (
-                a.value.string_value
-                for a in resource.resource.attributes
-                if a.key == "service.name"
-            )
-            for scope in resource.scope_spans:
-                self.server.spans += [(name, span) for span in scope.spans]
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(ExportTraceServiceResponse().SerializeToString())
-
-    def log_message(self, *args: Any) -> None:
-        pass
-
-
-@pytest.fixture
-def collector() -> Iterator[Collector]:
-    server = Collector()
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
 
 
 def process(role: str, body: str, **environ: str) -> None:
@@ -75,7 +23,7 @@ def process(role: str, body: str, **environ: str) -> None:
     subprocess.run([sys.executable, "-c", text], env=env, check=True, timeout=60)
 
 
-def test_from_the_call_to_the_offer(collector: Collector) -> None:
+def test_from_the_call_to_the_offer(collector: Any) -> None:
     where = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.address}
     process("http", "with placing('ord_1', route='/v1/orders'): pass", **where)
     process(
@@ -96,7 +44,26 @@ def test_from_the_call_to_the_offer(collector: Collector) -> None:
     assert [link.span_id for link in offer.links] == [round_span.span_id]
 
 
-def test_all_processes_take_the_same_orders_into_the_sample(collector: Collector) -> None:
+def test_a_caller_s_own_trace_and_a_round_are_links(collector: Any) -> None:
+    where = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.address}
+    header = f"00-{7:032x}-{9:016x}-01"
+    process(
+        "http",
+        f"with placing('ord_1', {header!r}): pass\n"
+        "with placing('ord_2', 'nonsense'): pass\n"
+        "with of_round('demo', 5): pass\n"
+        "with on_order('offer', 'ord_1', since_ms=7, in_round=('demo', 5)): pass\n",
+        **where,
+    )
+    first, second, round_span, offer = (span for _, span in collector.spans)
+    assert [int.from_bytes(link.trace_id) for link in first.links] == [7]
+    assert int.from_bytes(first.trace_id) != 7, "its id follows from the order's alone"
+    assert not second.links
+    assert [link.span_id for link in offer.links] == [round_span.span_id]
+    assert offer.start_time_unix_nano == 7_000_000
+
+
+def test_all_processes_take_the_same_orders_into_the_sample(collector: Any) -> None:
     where = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.address, "HEXRUN_TRACE_SHARE": "0.3"}
     process("http", "for n in range(200):\n with placing(f'ord_{n}'): pass", **where)
     process("gateway", "for n in range(200):\n with on_order('offer', f'ord_{n}'): pass", **where)

@@ -39,8 +39,9 @@ from dispatch.model import (
 from dispatch.policy import Policy
 from dispatch.referee import check_plan
 from dispatch.transitions import Refusal, apply, apply_rider, evolve, evolve_rider
+from geo.arcs import arc_ms
 from geo.distance import Plane
-from geo.travel import StraightLine, arc_ms
+from geo.travel import StraightLine
 
 T0 = 1_700_000_000_000
 MINUTE = 60_000

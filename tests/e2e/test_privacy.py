@@ -1,6 +1,7 @@
 """The life of one order with unmistakable personal data, and then a search for them everywhere.
 
 The live system as `hexrun up` runs it: HTTP, gateway, sequencer, dispatcher, PostgreSQL, Valkey.
+The search is for tokens and keys too; and the trace of that life is looked at.
 """
 
 import asyncio
@@ -49,8 +50,13 @@ def free_port():
         return probe.getsockname()[1]
 
 
+TRACEPARENT = f"00-{7:032x}-{9:016x}-01"
+
+
 class City:
-    def __init__(self, folder):
+    def __init__(self, folder, collector):
+        self.collector = collector
+        self.secrets = {}
         self.folder = folder
         folder.mkdir()
         (folder / "dispatch.yaml").write_text(
@@ -59,6 +65,7 @@ class City:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("HEXRUN_")}
         self.http, self.stream = free_port(), free_port()
         environment |= {"HEXRUN_HTTP_PORT": str(self.http), "HEXRUN_STREAM_PORT": str(self.stream)}
+        environment |= {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.address}
         self.said = []
         self.process = subprocess.Popen(
             [sys.executable, "-m", "api.cli", "up", "--data", str(folder)],
@@ -75,8 +82,14 @@ class City:
     def _listen(self):
         self.said.extend(iter(self.process.stdout.readline, ""))
 
-    def client(self, role, sub):
+    def token(self, role, sub):
         token = self.tokens.mint(sub=sub, role=role)
+        # Its signature is what makes it good.
+        self.secrets[f"token {len(self.secrets)} of {sub}"] = token.rsplit(".", 1)[1]
+        return token
+
+    def client(self, role, sub):
+        token = self.token(role, sub)
         headers = {"Authorization": f"Bearer {token}"}
         return httpx2.AsyncClient(base_url=f"http://127.0.0.1:{self.http}", headers=headers)
 
@@ -90,13 +103,20 @@ class City:
 
 
 @pytest.fixture(scope="module")
-def city(tmp_path_factory):
+def city(tmp_path_factory, collecting):
     folder = tmp_path_factory.mktemp("privacy")
     for level in (folder, folder.parent):
         level.chmod(0o755)  # as root, PostgreSQL's user must pass
-    city = City(folder / "data")
-    yield city
-    city.end()
+    with collecting() as collector:
+        city = City(folder / "data", collector)
+        yield city
+        city.end()
+
+
+@pytest.fixture(scope="module")
+def seen(city):
+    asyncio.run(use_an_api_key(city))
+    return asyncio.run(live_one_order(city))
 
 
 def order_form():
@@ -135,7 +155,7 @@ async def live_one_order(city):
             assert refused.status_code == 422
         ids = []
         for key in ("k1", "k2"):
-            headers = {"Idempotency-Key": key}
+            headers = {"Idempotency-Key": key, "traceparent": TRACEPARENT}
             placed = await customer.post("/v1/orders", json=order_form(), headers=headers)
             assert placed.status_code == 201, placed.text
             ids.append(placed.json()["id"])
@@ -145,9 +165,10 @@ async def live_one_order(city):
         order_id = ids[0]
         path = f"/v1/orders/{order_id}"
 
-        token = city.tokens.mint(sub="r1", role="rider")
+        seen["order id"] = order_id
+        token = city.token("rider", "r1")
         async with asyncio.timeout(LIMIT_S):
-            async with connect(f"ws://127.0.0.1:{city.stream}/v1/stream") as phone:
+            async with connect(f"ws://127.0.0.1:{city.stream}/v1/stream?token={token}") as phone:
                 count = itertools.count()
 
                 async def say(**frame):
@@ -163,7 +184,7 @@ async def live_one_order(city):
                     await say(action_id=f"a{next(count)}", **frame)
                     assert (await hear("result"))["ok"]
 
-                await say(type="hello", token=token)
+                await say(type="hello")
                 fix = {"seq": 0, "at_ms": int(time.time() * 1000), **HERE, "system": "gcj02"}
                 await say(type="fixes", fixes=[fix])
                 offer = await hear("offer", lambda frame: frame["order_id"] == order_id)
@@ -184,10 +205,38 @@ async def live_one_order(city):
     return seen
 
 
+async def use_an_api_key(city):
+    """Made on the command line and over HTTP, exchanged for a token, and used wrongly."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("HEXRUN_")}
+    line = [sys.executable, "-m", "api.cli", "key", "create", "--role", "operator", "--sub", "op"]
+    made = subprocess.run(
+        [*line, "--data", str(city.folder)],
+        cwd=ROOT, env=environment, capture_output=True, text=True, check=True,
+    ).stdout.strip()  # fmt: skip
+    base = f"http://127.0.0.1:{city.http}"
+    async with httpx2.AsyncClient(base_url=base) as server:
+        server.headers["Authorization"] = f"Bearer {made}"
+        asked = {"role": "customer", "sub": CONTROL}
+        exchanged = await server.post("/v1/tokens", json=asked)
+        assert exchanged.status_code == 201, exchanged.text
+        server.headers["Authorization"] = f"Bearer {made}x"
+        assert (await server.post("/v1/tokens", json=asked)).status_code == 401
+    city.secrets |= {
+        "API key": made,
+        "exchanged token": exchanged.json()["token"].rsplit(".", 1)[1],
+        "secret of the folder": (city.folder / "secret").read_text().strip(),
+    }
+
+
+def secrets_in(city, text):
+    data = text if isinstance(text, bytes) else text.encode()
+    return [what for what, secret in city.secrets.items() if secret.encode() in data]
+
+
 def hexrun_keys(city, *args):
     """(exit code, word, word, ...) of `hexrun data-keys` on the running system's folder."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("HEXRUN_")}
-    line = [sys.executable, "-m", "api.cli", "keys", *args, "--data", str(city.folder)]
+    line = [sys.executable, "-m", "api.cli", "data-keys", *args, "--data", str(city.folder)]
     done = subprocess.run(
         line, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
@@ -229,8 +278,7 @@ def hidden_in(text):
     ]
 
 
-def test_personal_data_are_shown_to_who_needs_them_and_are_nowhere_in_the_clear(city):
-    seen = asyncio.run(live_one_order(city))
+def test_personal_data_are_shown_to_who_needs_them_and_are_nowhere_in_the_clear(city, seen):
     address, note = MARKERS["address"], MARKERS["note"]
     whole, phone = seen["order at last"], MARKERS["phone of the customer"]
     assert whole["stops"][1]["place"]["text"] == address
@@ -255,6 +303,7 @@ def test_personal_data_are_shown_to_who_needs_them_and_are_nowhere_in_the_clear(
     stored = asyncio.run(everything_stored(city))
     assert {where for where, text in stored if CONTROL in text} >= {"orders", "events", "redis"}
     assert [(where, what) for where, text in stored for what in hidden_in(text)] == []
+    assert [(where, what) for where, text in stored for what in secrets_in(city, text)] == []
 
     city.end()  # whatever was still in memory is on the disk now
     files = [path for path in city.folder.rglob("*") if path.is_file()]
@@ -265,3 +314,56 @@ def test_personal_data_are_shown_to_who_needs_them_and_are_nowhere_in_the_clear(
     leaks = [(str(path), what) for path in files for what in hidden_in(path.read_bytes())]
     assert leaks == []
     assert hidden_in("".join(city.said)) == []
+    assert len(city.secrets) >= 6
+    leaks = [(str(p), what) for p in files for what in secrets_in(city, p.read_bytes())]
+    assert leaks == [(str(city.folder / "secret"), "secret of the folder")]
+    assert secrets_in(city, "".join(city.said)) == []
+
+
+def test_logs_are_json_lines_that_name_their_role(city, seen):
+    city.end()
+    for role in ("http", "gateway", "sequencer", "dispatcher", "webhooks"):
+        said = {json.loads(line)["role"] for line in lines_of(city, role)}
+        assert said <= {role, "solver"}
+    assert json.loads(lines_of(city, "dispatcher")[0])["event"] == "city_taken"
+
+
+def lines_of(city, role):
+    return (city.folder / "logs" / f"{role}.log").read_text().splitlines()
+
+
+def test_one_trace_goes_from_the_call_to_the_rider_s_answer(city, seen):
+    city.end()  # what a process has not sent yet it sends when it ends
+    spans = city.collector.spans
+    place = next(span for _, span in spans if span.name == "place" and is_of(span, seen))
+    trace = [(role, span) for role, span in spans if span.trace_id == place.trace_id]
+    first = {span.name: (role, span) for role, span in reversed(trace)}
+    assert {name: first[name][0] for name in ("place", "offer", "offer_told", "accept")} == {
+        "place": "hexrun-http",
+        "offer": "hexrun-dispatcher",
+        "offer_told": "hexrun-gateway",
+        "accept": "hexrun-gateway",
+    }
+    assert {"head", "arrive", "finish_stop"} <= first.keys()
+    assert all(span.parent_span_id == place.span_id for _, span in trace if span is not place)
+    assert [int.from_bytes(link.trace_id) for link in place.links] == [7]
+    offer, accept = first["offer"][1], first["accept"][1]
+    rounds = {span.span_id: facts(span) for _, span in spans if span.name == "round"}
+    (link,) = offer.links
+    assert rounds[link.span_id]["orders"] >= 1
+    assert rounds[link.span_id]["solver"] in ("matching", "greedy")
+    # From the placing on, which the machine's clock may show a little otherwise.
+    assert abs(offer.start_time_unix_nano - place.start_time_unix_nano) < 1e9
+    assert offer.end_time_unix_nano <= accept.end_time_unix_nano
+    assert facts(accept) == {"order": seen["order id"], "rider": "r1", "outcome": "ok"}
+    texts = [str(span) for _, span in spans]
+    assert [what for text in texts for what in hidden_in(text) + secrets_in(city, text)] == []
+    assert not [span.name for _, span in spans if "fix" in span.name]
+
+
+def facts(span):
+    return {a.key: getattr(a.value, a.value.WhichOneof("value")) for a in span.attributes}
+
+
+def is_of(span, seen):
+    return facts(span)["order"] == seen["order id"]

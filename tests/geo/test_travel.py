@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from geo.arcs import arc_ms
 from geo.errors import InvalidValue, UnknownName
 from geo.travel import (
     EUCLID,
@@ -15,7 +16,6 @@ from geo.travel import (
     Manhattan,
     StraightLine,
     TravelLaw,
-    arc_ms,
     travel_model,
 )
 

@@ -25,15 +25,18 @@ from api.auth import Tokens
 from api.clock import now_ms
 from api.gateway import serve_gateway
 from api.http import make_app
-from api.settings import CityArea, Settings
+from api.settings import CityArea, Settings, WebhookSettings
 from api.store import Store, migrate
 from api.store.schema import metadata
+from api.store.webhooks import Whose
 from api.supervisor import ServerUrls
+from api.webhooks import make_key
 from dispatch.commands import Accept, GoOnShift, Offer
-from dispatch.model import Order, Place, Rider, RouteStop, Stop, StopKind
+from dispatch.model import Matching, Order, Place, Rider, RouteStop, Stop, StopKind
 
 SECRET = "a-secret-of-the-tests-0123456789-abcdef"
 CITY = CityArea(name="demo", lat=31.2304, lon=121.4737)
+BEIJING = CityArea(name="bj", lat=39.9042, lon=116.4074)
 LIMIT_S = 10.0
 
 
@@ -114,18 +117,41 @@ class House:
     async def rider(self, rider_id: str, tenant: str = "default", city: str = "demo") -> None:
         await self.store.register_rider(Rider(id=rider_id, tenant=tenant, city=city))
 
-    async def on_shift(self, rider_id: str) -> None:
-        await self.rider(rider_id)
+    async def on_shift(self, rider_id: str, tenant: str = "default", city: str = "demo") -> None:
+        await self.rider(rider_id, tenant, city)
         at_ms = now_ms()
         place = Place(lat=CITY.lat, lon=CITY.lon)
         await self.store.run_rider(
             rider_id, GoOnShift(at_ms=at_ms, shift_end_ms=at_ms + 3_600_000, place=place)
         )
 
+    async def endpoint(self, tenant: str = "default", city: str = "demo") -> str:
+        """The id of a webhook endpoint with a dead letter at position 1; nobody listens there."""
+        store, endpoint_id = self.store.webhooks, f"wh_{uuid.uuid4().hex}"
+        await store.create(
+            Whose(tenant, city), endpoint_id, make_key(), now_ms(),
+            url="http://127.0.0.1:9/hook", description=endpoint_id, kinds=None,
+            coordinate_system="wgs84", after=None,
+        )  # fmt: skip
+        connection = await asyncpg.connect(self.settings.postgres_url.replace("+asyncpg", "", 1))
+        await connection.execute(
+            "INSERT INTO webhook_dead_letters VALUES"
+            " ($1, 1, 1, 'order', 'o', 1, 'placed', 1, 0, 'no answer', false)",
+            endpoint_id,
+        )
+        await connection.close()
+        return endpoint_id
+
     async def order(
-        self, whose: str, tenant: str = "default", city: str = "demo", *, accepted: bool = True
+        self,
+        whose: str,
+        tenant: str = "default",
+        city: str = "demo",
+        *,
+        accepted: bool = True,
+        hall: bool = False,
     ) -> Order:
-        """An order of the customer, merchant and rider `whose`, offered or accepted."""
+        """An order of the customer, merchant and rider `whose`, or of nobody yet, in the hall."""
         at_ms = now_ms()
         stops = tuple(
             Stop(kind=kind, place=Place(lat=CITY.lat + d, lon=CITY.lon))
@@ -144,8 +170,11 @@ class House:
             promise_to_ms=at_ms + 1_800_000,
             expires_at_ms=at_ms + 1_800_000,
             price_fen=1200,
+            matching=Matching.HALL if hall else Matching.DISPATCH,
         )
         order = (await self.store.create_order(order, at_ms, idempotency=None)).order
+        if hall:
+            return order
         offer = Offer(
             at_ms=at_ms,
             rider_id=whose,
@@ -263,3 +292,9 @@ async def houses(make_house: Callable[..., House]) -> AsyncIterator[Callable[...
 @pytest.fixture
 def house(houses: Callable[..., House]) -> House:
     return houses()
+
+
+@pytest.fixture
+def two_cities(houses: Callable[..., House]) -> House:
+    """One that serves `demo` and `bj`, and calls webhooks on this machine."""
+    return houses(cities=(CITY, BEIJING), webhooks=WebhookSettings(allow_private=True))

@@ -183,3 +183,11 @@ async def test_the_first_key_comes_from_the_command_line(house: Any) -> None:
     environ.pop("HEXRUN_POSTGRES_URL")
     none = run("--data", str(house.folder / "nowhere"))
     assert (none.returncode, "no PostgreSQL runs there" in none.stderr) == (2, True)
+
+
+async def test_a_path_that_no_database_holds_is_audited(house: Any) -> None:
+    for odd, kept in (("%00", "\\0"), ("x" * 5_000, "x" * 200)):
+        answer = await house.ask(house.token("operator"), "POST", f"/v1/orders/{odd}/cancel", {})
+        assert answer.status_code in (404, 422), answer.text
+        deeds = (await house.ask(house.token("operator"), "GET", "/v1/audit")).json()["deeds"]
+        assert (deeds[-1]["object"], deeds[-1]["outcome"]) == (kept, answer.status_code)

@@ -186,10 +186,19 @@ class World:
 
     @asynccontextmanager
     async def running(
-        self, name="a", policy=QUICK, cities=("demo",), solvers=None, store=None, redis=None
+        self,
+        name="a",
+        policy=QUICK,
+        cities=("demo",),
+        solvers=None,
+        store=None,
+        redis=None,
+        travel="straight_line",
     ):
         """A member in this process, by default on the world's own connections."""
-        known = [City(CityShape(name=c, lat=31.23, lon=121.47), policy) for c in cities]
+        known = [
+            City(CityShape(name=c, lat=31.23, lon=121.47, travel=travel), policy) for c in cities
+        ]
         member = Dispatching(
             store or self.store, redis or self.redis, known, self.folder / "journal", name, solvers
         )

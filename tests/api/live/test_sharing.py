@@ -58,6 +58,24 @@ async def test_members_come_and_go_and_every_city_has_one_owner(world):
     assert replay_folder(world.folder).ok
 
 
+async def test_a_city_with_which_its_own_process_fails_goes_to_another(world, monkeypatch):
+    monkeypatch.setattr("api.dispatching.process.ORPHAN_S", 1.0)
+    (failing,) = (m for m in ("m1", "m2") if "demo" in share(m, ("m1", "m2"), ["demo"]))
+    other = "m2" if failing == "m1" else "m1"
+    await world.rider("r1")
+    async with world.solvers() as solvers:
+        broken = world.running(failing, solvers=solvers, travel="by balloon")
+        async with broken, world.running(other, solvers=solvers):
+
+            async def fostered():
+                return (await world.owners()).get("demo") == other
+
+            await world.until(fostered)
+            await world.order("o1")
+            assert (await world.offered("o1")).rider_id == "r1"
+            assert await fostered()
+
+
 async def test_a_killed_and_a_frozen_process_lose_their_cities(world):
     """Real processes: one is killed, one stopped and woken after its cities have gone."""
     async with AsyncExitStack() as all_of_them:

@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 
 import pytest
+import uvloop
 
 from api.solver import SolverProcess, SolverRefused
 from dispatch.engine import decide
@@ -49,6 +50,27 @@ async def test_a_killed_or_late_solver_is_reported_at_once_and_replaced(snapshot
         assert await solver.decide(snapshot, Policy(), 20.0) is not None
     finally:
         await solver.stop()
+
+
+def test_one_that_dies_between_two_rounds_is_replaced_on_the_roles_own_loop(snapshot):
+    """uvloop closes the pipe itself as soon as the process is gone, and says so in its own way."""
+
+    async def two_rounds():
+        solver = SolverProcess()
+        await solver.start()
+        try:
+            assert await solver.decide(snapshot, Policy(), 20.0) is not None
+            first = solver.pid
+            os.kill(first, signal.SIGKILL)
+            await until(lambda: not os.path.exists(f"/proc/{first}"))
+            await asyncio.sleep(0.1)
+            assert await solver.decide(snapshot, Policy(), 20.0) is None
+            await until(lambda: solver.pid not in (None, first))
+            assert await solver.decide(snapshot, Policy(), 20.0) is not None
+        finally:
+            await solver.stop()
+
+    uvloop.run(two_rounds())
 
 
 async def test_a_solver_that_cannot_start_again_is_tried_until_it_can(snapshot, monkeypatch):

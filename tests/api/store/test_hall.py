@@ -34,7 +34,8 @@ async def main():
     sys.stdin.readline()
     claims = (
         store.hall.claim(
-            "o", Claim(at_ms=at_ms, rider_id=f"{name}-{n}"), tenant="default", action_id="a"
+            "o", Claim(at_ms=at_ms, rider_id=f"{name}-{n}"),
+            tenant="default", city="demo", action_id="a",
         )
         for n in range(count)
     )
@@ -61,7 +62,7 @@ def on_shift(store: Store) -> Callable[..., Any]:
 @pytest.fixture
 def claim(store: Store) -> Callable[..., Any]:
     async def ask(order_id: str, rider_id: str, at_ms: int = NOW_MS + 1, **more: Any) -> Any:
-        wanted = {"tenant": "default"} | more
+        wanted = {"tenant": "default", "city": "demo"} | more
         return await store.hall.claim(order_id, Claim(at_ms=at_ms, rider_id=rider_id), **wanted)
 
     return ask

@@ -25,7 +25,7 @@ BIG = b"[%s]" % (b"1," * 100_000 + b"1")
 async def ends() -> AsyncIterator[tuple[Connection, ClientConnection]]:
     """A connection of the gateway and its client."""
     nothing = cast(Any, None)
-    parts = Parts(nothing, nothing, {}, set(), nothing)
+    parts = Parts(nothing, nothing, {}, set(), nothing, nothing)
     made: asyncio.Future[Connection] = asyncio.get_running_loop().create_future()
 
     async def handle(socket: ServerConnection) -> None:
@@ -86,7 +86,7 @@ async def test_latest_values_never_overflow(ends):
 async def test_no_hello_in_time_closes_4401(monkeypatch):
     monkeypatch.setattr(module, "HELLO_S", 0.1)
     nothing = cast(Any, None)
-    parts = Parts(nothing, nothing, {}, set(), nothing)
+    parts = Parts(nothing, nothing, {}, set(), nothing, nothing)
 
     async def handle(socket: ServerConnection) -> None:
         await Connection(socket, Session("s", ("sh",), m.JSON), m.JSON, parts).serve()

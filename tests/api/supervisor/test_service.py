@@ -55,5 +55,10 @@ def test_back_off_doubles_to_a_limit_and_starts_again_after_health() -> None:
     waits = [back_off.after_run(0) for _ in range(8)]
     assert waits == pytest.approx([0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10, 10])
     assert back_off.after_run(29.9) == 10
-    assert back_off.after_run(30) == pytest.approx(0.2)
-    assert back_off.after_run(0) == pytest.approx(0.4)
+    assert back_off.after_run(30) == 0
+    assert back_off.after_run(0) == pytest.approx(0.2)
+
+
+def test_what_has_served_is_started_again_at_once_the_first_time() -> None:
+    back_off = BackOff()
+    assert [back_off.after_run(1) for _ in range(4)] == pytest.approx([0, 0.2, 0.4, 0.8])

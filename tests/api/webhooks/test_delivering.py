@@ -330,11 +330,11 @@ async def test_rotated_secrets_sign_side_by_side(
     order = await live("o1", 2)
     await settled(made)
     key = make_key()
-    await store.webhooks.rotate(HERE, made.id, key, now_ms() + 60_000)
+    await store.webhooks.rotate(HERE, made.id, key, now_ms() + 60_000, now_ms())
     await asyncio.sleep(0.3)  # the sender looks every 50 ms
     order = await more(order, 4)
     await settled(made)
-    await store.webhooks.rotate(HERE, made.id, make_key(), 0)
+    await store.webhooks.rotate(HERE, made.id, make_key(), 0, now_ms())
     await asyncio.sleep(0.3)
     await more(order, 6)
     await settled(made)
@@ -422,12 +422,13 @@ async def test_late_commits_are_not_skipped(
     # An event gets its id, and is not committed while others are written after it.
     held = sql.transaction()
     await held.start()
+    await sql.execute("SET session_replication_role = replica")
     event_id = await sql.fetchval(
-        "INSERT INTO events (subject_kind, subject_id, seq, tenant, city, at_ms, kind, body)"
-        " VALUES ('order', 'late', 3, 'default', 'demo', $1, 'opened', '{}') RETURNING id",
+        "INSERT INTO events (subject_kind, subject_id, seq, day, tenant, city, at_ms, kind, body)"
+        " VALUES ('order', 'late', 3, 0, 'default', 'demo', $1, 'opened', '{}') RETURNING id",
         now_ms(),
     )
-    await sql.execute("INSERT INTO outbox (event_id) VALUES ($1)", event_id)
+    await sql.execute("INSERT INTO outbox (event_id, day) VALUES ($1, 0)", event_id)
     await live("o2", 4)
     await receiver.until(lambda: receiver.lives().get("o2") == [1, 2, 3, 4])
     async with asyncio.timeout(10):
