@@ -96,11 +96,16 @@ def rider_subject(rider_id: str) -> str:
     return f"rider/{rider_id}"
 
 
+def has_texts(order: Order) -> bool:
+    """Whether it is an order of before, which holds personal data itself."""
+    return bool(order.note) or any(stop.place.text for stop in order.stops)
+
+
 def in_the_clear(order: Order) -> OrderPersonal:
     """What an order of before holds itself; NOTHING for any other."""
-    texts = tuple(StopPersonal(text=stop.place.text) for stop in order.stops)
-    if not order.note and not any(stop.text for stop in texts):
+    if not has_texts(order):
         return NOTHING
+    texts = tuple(StopPersonal(text=stop.place.text) for stop in order.stops)
     return OrderPersonal(stops=texts, note=order.note)
 
 

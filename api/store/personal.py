@@ -153,12 +153,19 @@ class PersonalStore:
         """Erase what is the owner's (`customer/<id>` or `rider/<id>`) in all cities of the tenant.
 
         What an order under way or a rider at work needs goes when that has ended.
+
+        Raises:
+            StartupError: an order of before is under way, and there is no key to move its own.
         """
         whose = {"tenant": tenant, "owner": owner}
         async with self._engine.begin() as connection:
+            found = (await connection.execute(_UNSEALED_OF, whose)).all()
+            ended = [row for row in found if row.ended]
+            await self._unseal(connection, ended, keep=False)
+            await self._unseal(connection, [row for row in found if not row.ended])
             gone = await connection.execute(_ERASE, whose)
             left = await connection.execute(_ERASE_LATER, {**whose, "at_ms": at_ms})
-        return Erased(gone.rowcount, left.rowcount)
+        return Erased(len(ended) + gone.rowcount, left.rowcount)
 
     async def erase_old(self, now_ms: int, limit: int = TIDY_MAX) -> int:
         """Erase at most `limit` rows whose time is over; how many rows this looked at or erased."""
@@ -198,14 +205,22 @@ class PersonalStore:
         """Move what at most `limit` orders of before hold in the clear; how many it was."""
         async with self._engine.begin() as connection:
             found = (await connection.execute(_UNSEALED, {"limit": limit})).all()
-            for order_id, body in found:
-                order = order_from_json(body)
-                sealed = self.seal_order(order, in_the_clear(order), order.created_at_ms)
-                if sealed is not None:
-                    await put(connection, sealed)
-                bare = order_to_json(without_texts(order))
-                await connection.execute(_BARE, {"id": order_id, "body": bare})
+            await self._unseal(connection, found)
         return len(found)
+
+    async def _unseal(
+        self, connection: AsyncConnection, found: Iterable[Any], *, keep: bool = True
+    ) -> None:
+        """Take the texts out of locked orders of before, and `keep` them as rows or not at all."""
+        for row in found:
+            order = order_from_json(row.body)
+            sealed = None
+            if keep:
+                sealed = self.seal_order(order, in_the_clear(order), order.created_at_ms)
+            if sealed is not None:
+                await put(connection, sealed)
+            bare = order_to_json(without_texts(order))
+            await connection.execute(_BARE, {"id": order.id, "body": bare})
 
     async def tidy(self, now_ms: int) -> int:
         """One round of all that is due; asks to be called again at once while it is not 0."""
@@ -291,8 +306,22 @@ WITH batch AS (
         SELECT order_id FROM unsealed LIMIT :limit FOR UPDATE SKIP LOCKED))
     RETURNING order_id
 )
-SELECT o.id, o.body FROM orders AS o JOIN batch ON batch.order_id = o.id
+SELECT o.body FROM orders AS o JOIN batch ON batch.order_id = o.id
 ORDER BY o.id FOR UPDATE OF o
+""")
+
+# The list before the orders, as above: two that take both cannot wait for each other. Who finds
+# the list empty because it is being worked off waits for that, and then finds the rows.
+_UNSEALED_OF = text(f"""
+WITH batch AS (
+    DELETE FROM unsealed WHERE order_id = ANY (ARRAY(
+        SELECT u.order_id FROM unsealed AS u JOIN orders AS o ON o.id = u.order_id
+        WHERE o.tenant = :tenant AND 'customer/' || o.customer_id = :owner
+        ORDER BY u.order_id FOR UPDATE OF u))
+    RETURNING order_id
+)
+SELECT o.body, NOT {among("o.state", LIVE_ORDER)} AS ended
+FROM orders AS o JOIN batch ON batch.order_id = o.id ORDER BY o.id FOR UPDATE OF o
 """)
 
 _BARE = text("UPDATE orders SET body = CAST(:body AS jsonb) WHERE id = :id")

@@ -21,6 +21,7 @@ from dispatch.transitions import Refusal, apply
 
 UNKNOWN_ORDER = "unknown_order"
 OTHER_CITY = "other_city"
+BUSY = "busy"
 
 
 async def write(
@@ -34,32 +35,38 @@ async def write(
     async with engine.begin() as connection:
         await hold(connection, city, epoch)
         known = await _lock(connection, [order_id for order_id, _ in offers])
-        changes, dropped = _decide(city, known, offers)
+        missing = {order_id for order_id, _ in offers} - known.keys()
+        busy = await _existing(connection, missing) if missing else set()
+        changes, dropped = _decide(city, known, busy, offers)
         await update_orders(connection, changes)
         await _insert_receipts(connection, changes, receipts)
     return Written(tuple(c.after.id for c in changes), tuple(dropped))
 
 
 async def _lock(connection: AsyncConnection, ids: list[str]) -> dict[str, Order]:
-    # In the order of ids: two that lock the same rows cannot wait for each other.
+    """Those that nobody else holds: one that is held for long must not hold up the city."""
     found = await connection.execute(
         select(orders.c.id, orders.c.body)
         .where(orders.c.id == func.any(cast(ids, ARRAY(Text))))
-        .order_by(orders.c.id)
-        .with_for_update()
+        .with_for_update(skip_locked=True)
     )
     return {row.id: order_from_json(row.body) for row in found}
 
 
+async def _existing(connection: AsyncConnection, ids: set[str]) -> set[str]:
+    query = select(orders.c.id).where(orders.c.id == func.any(cast(list(ids), ARRAY(Text))))
+    return set(await connection.scalars(query))
+
+
 def _decide(
-    city: str, known: dict[str, Order], offers: Sequence[tuple[str, Offer]]
+    city: str, known: dict[str, Order], busy: set[str], offers: Sequence[tuple[str, Offer]]
 ) -> tuple[list[Change], list[tuple[str, str]]]:
     changes: dict[str, Change] = {}
     dropped: list[tuple[str, str]] = []
     for order_id, offer in offers:
         order = changes[order_id].after if order_id in changes else known.get(order_id)
         if order is None:
-            dropped.append((order_id, UNKNOWN_ORDER))
+            dropped.append((order_id, BUSY if order_id in busy else UNKNOWN_ORDER))
             continue
         if order.city != city:
             dropped.append((order_id, OTHER_CITY))

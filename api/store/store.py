@@ -240,8 +240,9 @@ class Store:
     ) -> Written:
         """Apply each (order id, offer) on its own; what has moved is dropped, the rest commits.
 
-        Dropped with the code of its refusal, `unknown_order` or `other_city`. Receipts are kept
-        for the offers that stand. One statement a table, however many offers.
+        Dropped with the code of its refusal, `unknown_order`, `other_city`, or `busy` when another
+        holds its row: nothing here waits. Receipts are kept for the offers that stand. One
+        statement a table, however many offers.
 
         Raises:
             StaleEpoch: `epoch` is not the lease's; nothing was written.

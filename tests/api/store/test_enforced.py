@@ -14,7 +14,7 @@ import pytest
 from api.store import Store
 from dispatch import commands as c
 from dispatch.lifecycle import ASSIGNMENT, ORDER, Machine
-from dispatch.model import AssignmentState, OrderState, Place, Rider
+from dispatch.model import AssignmentState, OrderState, Party, Place, Rider
 
 NOW_MS = 1_790_000_000_000
 DAY = NOW_MS // 86_400_000
@@ -230,13 +230,70 @@ async def test_money_that_does_not_add_up_is_refused(
     assert await sql.fetchval("SELECT count(*) FROM transfers") == 1
 
 
+END = (
+    "UPDATE orders SET state = '{}', version = version + 1 WHERE id = 'o1'",
+    event(3),
+)
+CAPTURE = TRANSFER + "('o1', 'capture', 'escrow/default', 'sales/default', {fen}, 0)"
+RELEASE = TRANSFER + "('o1', 'release', 'escrow/default', 'customer/default/anna', {fen}, 0)"
+COPY = (
+    "INSERT INTO orders (id, tenant, city, state, version, job_type, customer_id, merchant_id,"
+    " price_fen, created_at_ms, expires_at_ms, promise_to_ms, body) SELECT 'o2', tenant, city,"
+    " 'open', 1, job_type, customer_id, merchant_id, {price}, created_at_ms, expires_at_ms,"
+    " promise_to_ms, body FROM orders"
+)
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        [CAPTURE],  # it is open
+        [RELEASE],
+        [END[0].format("cancelled_system"), END[1]],  # what was held is not given back
+        [END[0].format("expired"), END[1], CAPTURE],  # taken for what was not done
+        [COPY.format(price="price_fen"), event(1, id="o2")],  # placed without a hold
+    ],
+)
+async def test_money_that_moves_at_another_time_is_refused(
+    sql: asyncpg.Connection, placed: Callable[..., Any], statements: list[str]
+) -> None:
+    order = await placed("o1")
+    asked = [statement.replace("{fen}", str(order.price_fen)) for statement in statements]
+    with pytest.raises(asyncpg.IntegrityConstraintViolationError):
+        await in_one_transaction(sql, asked)
+    assert await sql.fetchval("SELECT count(*) FROM transfers") == 1
+    assert await sql.fetchval("SELECT state FROM orders") == "open"
+
+
+async def test_money_at_its_time(sql: asyncpg.Connection, placed: Callable[..., Any]) -> None:
+    """In any order of the statements; and what costs nothing moves none."""
+    fen = (await placed("o1")).price_fen
+    await in_one_transaction(sql, [COPY.format(price=0), event(1, id="o2")])
+    release = RELEASE.replace("{fen}", str(fen))
+    await in_one_transaction(sql, [END[0].format("expired"), release, END[1]])
+    assert await sql.fetchval("SELECT count(*) FROM transfers") == 2
+
+
+async def test_completed_only_with_its_capture(
+    store: Store, sql: asyncpg.Connection, accepted: Callable[..., Any]
+) -> None:
+    order = await accepted("o1")
+    for stop in (0, 1):
+        for asked in (c.Arrive, c.FinishStop):
+            done = await store.run("o1", asked(at_ms=NOW_MS, rider_id="rita", stop=stop))
+            assert done.refusal is None
+    completed = [END[0].format("completed"), event(done.order.version + 1)]
+    for ends in ([], [RELEASE.replace("{fen}", str(order.price_fen))]):
+        with pytest.raises(asyncpg.IntegrityConstraintViolationError):
+            await in_one_transaction(sql, [*completed, *ends])
+    await in_one_transaction(sql, [*completed, CAPTURE.replace("{fen}", str(order.price_fen))])
+
+
 async def test_an_order_is_settled_once(
-    sql: asyncpg.Connection, placed: Callable[..., Any]
+    store: Store, sql: asyncpg.Connection, placed: Callable[..., Any]
 ) -> None:
     fen = (await placed("o1")).price_fen
-    await sql.execute(
-        TRANSFER + f"('o1', 'release', 'escrow/default', 'customer/default/anna', {fen}, 0)"
-    )
+    await store.run("o1", c.Cancel(at_ms=NOW_MS, by=Party.CUSTOMER))
     with pytest.raises(asyncpg.UniqueViolationError, match="transfers_one_end"):
         await sql.execute(
             TRANSFER + f"('o1', 'capture', 'escrow/default', 'sales/default', {fen}, 0)"

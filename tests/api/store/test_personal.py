@@ -267,6 +267,69 @@ async def test_an_order_of_before_is_moved(
     assert await store.personal.of_order(now) == before
 
 
+@pytest.fixture
+def of_before(
+    sql: asyncpg.Connection, placed: Callable[..., Any], new_order: Callable[..., Order]
+) -> Callable[..., Any]:
+    """Place an order as the migration leaves those of before: with its texts, and listed."""
+
+    async def make(order_id: str, **changes: Any) -> Order:
+        stops = new_order(order_id).stops
+        stops = tuple(replace(s, place=replace(s.place, text="Frobozz")) for s in stops)
+        order: Order = await placed(order_id, stops=stops, note="Fnord", **changes)
+        await sql.execute("INSERT INTO unsealed VALUES ($1)", order_id)
+        return order
+
+    return make
+
+
+async def test_a_change_that_read_the_order_before_it_was_moved_brings_nothing_back(
+    store: Store,
+    sql: asyncpg.Connection,
+    of_before: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await of_before("old")
+    read = store._quick._read
+
+    async def read_and_be_late(*asked: Any) -> Order | None:
+        found = await read(*asked)
+        assert await store.personal.adopt() == 1
+        return found
+
+    monkeypatch.setattr(store._quick, "_read", read_and_be_late)
+    await cancel(store, "old")
+    body = await sql.fetchval("SELECT body::text FROM orders")
+    assert "cancelled_customer" in body
+    assert not [marker for marker in MARKERS if marker in body]
+
+
+async def test_erasing_reaches_what_is_not_moved_yet(
+    store: Store, migrated_url: str, sql: asyncpg.Connection, of_before: Callable[..., Any]
+) -> None:
+    for order_id in ("ended", "live"):
+        await of_before(order_id)
+    await of_before("bobs", customer_id="bob")
+    await of_before("elsewhere", tenant="else")
+    await cancel(store, "ended")
+    bare = await Store.open(migrated_url)
+    try:
+        with pytest.raises(StartupError, match="no keys"):
+            await bare.personal.erase("default", "customer/anna", NOW_MS)
+    finally:
+        await bare.close()
+    assert await store.personal.erase("default", "customer/anna", NOW_MS) == (1, 1)
+    assert await store.personal.adopt() == 2
+    assert await subjects(sql) == ["order/bobs", "order/elsewhere", "order/live"]
+    assert "Frobozz" not in await sql.fetchval("SELECT string_agg(body::text, '') FROM orders")
+    live = await store.order("live")
+    assert live is not None
+    assert (await store.personal.of_order(live)).note == "Fnord"
+    await cancel(store, "live")
+    await store.personal.erase_old(NOW_MS + 1)
+    assert await subjects(sql) == ["order/bobs", "order/elsewhere"]
+
+
 async def test_the_migration_lists_old_orders_and_takes_addresses_out_of_history(
     database_url: str, new_order: Callable[..., Order], ring: KeyRing
 ) -> None:

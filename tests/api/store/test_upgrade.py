@@ -14,7 +14,7 @@ from api.store.migrate import MIGRATIONS, asyncpg_url
 from dispatch import commands as c
 from dispatch.events import Event, kind_of
 from dispatch.jobs.delivery import JOB
-from dispatch.model import Order, Place, Rider
+from dispatch.model import Order, Party, Place, Rider
 from dispatch.registry import OrderForm, StopForm
 from dispatch.transitions import Refusal, apply, apply_rider, evolve_rider, fold
 
@@ -40,13 +40,17 @@ def life(order_id: str, *commands: c.Command) -> tuple[Order, list[Event]]:
 
 
 async def first_release(url: str) -> None:
+    await upgrade_to(url, "0001")
+
+
+async def upgrade_to(url: str, revision: str) -> None:
     engine = create_async_engine(asyncpg_url(url))
 
     def upgrade(connection: Connection) -> None:
         config = Config()
         config.set_main_option("script_location", str(MIGRATIONS))
         config.attributes["connection"] = connection
-        command.upgrade(config, "0001")
+        command.upgrade(config, revision)
 
     async with engine.begin() as connection:
         await connection.run_sync(upgrade)
@@ -152,6 +156,8 @@ async def test_live_orders_go_on(database_url: str) -> None:
             for asked in (*stops, c.Complete(at_ms=NOW_MS + 99)):
                 outcome = await store.run(order_id, asked)
                 assert outcome.refusal is None, outcome.refusal
+        cancelled = await store.run("o1", c.Cancel(at_ms=NOW_MS + 98, by=Party.CUSTOMER))
+        assert cancelled.refusal is None
         off = await store.run_rider("rita", c.GoOffShift(at_ms=NOW_MS + 100))
         assert off.refusal is None
         session = await store.open_sequencing()
@@ -169,6 +175,7 @@ async def test_live_orders_go_on(database_url: str) -> None:
         rows = await sql.fetch("SELECT order_id, kind, at_ms FROM transfers ORDER BY order_id, id")
         assert [tuple(r) for r in rows] == [
             ("o1", "hold", NOW_MS),
+            ("o1", "release", NOW_MS + 98),
             ("o2", "hold", NOW_MS),
             ("o2", "capture", NOW_MS + 99),
             ("o3", "hold", NOW_MS),
@@ -177,6 +184,24 @@ async def test_live_orders_go_on(database_url: str) -> None:
             ("o4", "capture", NOW_MS + 77),
         ]
         assert sum((await store.ledger.trial_balance()).values()) == 0
+    finally:
+        await store.close()
+        await sql.close()
+
+
+async def test_an_order_whose_price_was_never_held_does_not_stop_the_upgrade(
+    database_url: str,
+) -> None:
+    await first_release(database_url)
+    sql = await asyncpg.connect(database_url.replace("+asyncpg", "", 1))
+    await fill(sql, [life("o1")])
+    await upgrade_to(database_url, "0007")
+    await sql.execute("SET session_replication_role = replica; DELETE FROM transfers")
+    await sql.execute("RESET session_replication_role")
+    await migrate(database_url)
+    store = await Store.open(database_url)
+    try:
+        assert (await store.run("o1", OFFER)).refusal is None
     finally:
         await store.close()
         await sql.close()
