@@ -76,6 +76,27 @@ async def test_a_city_with_which_its_own_process_fails_goes_to_another(world, mo
             assert await fostered()
 
 
+async def test_a_lease_that_cannot_be_given_back_ends_by_itself(world):
+    """Nobody dispatches the city any more, so nobody may go on renewing its lease."""
+    async with world.store._engine.begin() as connection:
+        for statement in DISK_FULL:
+            await connection.execute(text(statement))
+    async with world.running(travel="by balloon"):
+
+        async def taken_again():
+            return (await epochs_of(world))["demo"] > 1
+
+        await world.until(taken_again)
+
+
+DISK_FULL = (
+    "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS"
+    " $$ BEGIN RAISE EXCEPTION 'no space' USING ERRCODE = '53100'; END $$",
+    "CREATE TRIGGER full_disk BEFORE UPDATE ON leases FOR EACH ROW"
+    " WHEN (NEW.expires_at_ms = 0) EXECUTE FUNCTION full_disk()",
+)
+
+
 async def test_a_killed_and_a_frozen_process_lose_their_cities(world):
     """Real processes: one is killed, one stopped and woken after its cities have gone."""
     async with AsyncExitStack() as all_of_them:
