@@ -43,6 +43,7 @@ async def serve_http(
 
     Raises:
         StartupError: the port cannot be had.
+        What ended one of the works beside the serving, which is ended then.
         What `migrate` and `Store.open` raise.
     """
     data_keys = KeyRing.open(settings.data_keys)
@@ -80,6 +81,8 @@ async def serve_http(
             timeout_graceful_shutdown=GRACE_S,
         )
     )
+    # Not before what was revoked is known: a token that is over must not get in meanwhile.
+    await guard.look()
     serving = asyncio.create_task(server.serve(sockets=[listening]), name="http")
     stopped = asyncio.create_task(stop.wait())
     works = capacity.load.run(), watch_store(store, stop), guard.run()
@@ -89,7 +92,9 @@ async def serve_http(
             await asyncio.wait({serving, stopped}, timeout=POLL_S)
         if server.started and ready is not None:
             ready(listening.getsockname()[1])
-        await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({serving, stopped, *beside}, return_when=asyncio.FIRST_COMPLETED)
+        if not stop.is_set():
+            _raise_ended(beside)
         capacity.leaving = True
         await asyncio.wait({serving}, timeout=settings.lead_s)
     finally:
@@ -104,6 +109,14 @@ async def serve_http(
             listening.close()
             await redis.aclose()
             await store.close()
+
+
+def _raise_ended(beside: list[asyncio.Task[None]]) -> None:
+    """None of them ends before the process does: what ended unseen would be missing for good."""
+    for task in beside:
+        if task.done():
+            task.result()
+            raise RuntimeError(f"{task.get_name()} has ended while HTTP serves")
 
 
 def _listen(host: str, port: int) -> socket.socket:
