@@ -10,12 +10,11 @@ from collections.abc import Callable, Iterator
 import uvicorn
 from redis.asyncio import Redis
 
-from api.data_keys import KeyRing
 from api.guard import Guard
 from api.http.app import make_app
 from api.http.valve import Capacity
 from api.settings import Settings
-from api.store import Store, migrate
+from api.store import Store, migrate, open_ring
 from api.storewatch import watch_store, when_there
 from geo.errors import StartupError
 
@@ -44,12 +43,11 @@ async def serve_http(
     Raises:
         StartupError: the port cannot be had.
         What ended one of the works beside the serving, which is ended then.
-        What `migrate` and `Store.open` raise.
+        What `migrate`, `open_ring` and `Store.open` raise.
     """
-    data_keys = KeyRing.open(settings.data_keys)
-
     async def opened() -> Store:
         await migrate(settings.postgres_url)
+        data_keys = await open_ring(settings.data_keys, settings.postgres_url)
         return await Store.open(
             settings.postgres_url, data_keys=data_keys, masked_numbers=settings.masked_numbers
         )
