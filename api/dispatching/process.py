@@ -141,13 +141,13 @@ class Dispatching:
         epochs = {name: held.lease.epoch for name, held in self._held.items()}
         try:
             async with asyncio.timeout(BEAT_LIMIT_S):
-                beat = await self._store.leases.beat(self.name, epochs, TTL_MS)
+                beat = await self._store.leases.beat(self.name, epochs, TTL_MS, self._cities)
         except AWAY as error:
             end_if_cancelled()
             degraded(Mode.POSTGRES_AWAY, True, error=str(error))
             return False
         degraded(Mode.POSTGRES_AWAY, False)
-        mine = share(self.name, beat.members, self._cities)
+        mine = frozenset(c for c in self._cities if share(self.name, beat.serving(c), [c]))
         for name in epochs.keys() & self._held.keys():
             held = self._held[name]
             if name not in beat.kept:

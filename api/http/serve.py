@@ -45,6 +45,7 @@ async def serve_http(
         What ended one of the works beside the serving, which is ended then.
         What `migrate`, `open_ring` and `Store.open` raise.
     """
+
     async def opened() -> Store:
         await migrate(settings.postgres_url)
         data_keys = await open_ring(settings.data_keys, settings.postgres_url)

@@ -58,6 +58,20 @@ async def test_members_come_and_go_and_every_city_has_one_owner(world):
     assert replay_folder(world.folder).ok
 
 
+async def test_a_city_that_only_one_of_them_serves_is_his(world, monkeypatch):
+    """Also where by the hash alone another one's would be due, who does not know it."""
+    monkeypatch.setattr("api.dispatching.process.ORPHAN_S", 600.0)
+    stays, added, *_ = sorted(share("old", ("old", "new"), CITIES))
+    async with world.solvers() as solvers:
+        old = world.running("old", cities=(stays,), solvers=solvers)
+        async with old, world.running("new", cities=(stays, added), solvers=solvers):
+
+            async def settled():
+                return await world.owners() == {stays: "old", added: "new"}
+
+            await world.until(settled)
+
+
 async def test_a_city_with_which_its_own_process_fails_goes_to_another(world, monkeypatch):
     monkeypatch.setattr("api.dispatching.process.ORPHAN_S", 1.0)
     (failing,) = (m for m in ("m1", "m2") if "demo" in share(m, ("m1", "m2"), ["demo"]))
