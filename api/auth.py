@@ -139,6 +139,9 @@ class Tokens:
             Unauthorised: missing, malformed, expired, or signed by somebody else; says which.
         """
         claims = self.open(ISSUER, token)
+        if claims["exp"] - claims["iat"] > TTL_S_MAX:
+            # Revocations are kept no longer than a token of ours can last.
+            raise Unauthorised(f"token is malformed: it lasts longer than {TTL_S_MAX} s")
         role = claims.get("role")
         texts = [claims.get(name) for name in ("sub", "tenant", "city")]
         if role not in tuple(Role) or not all(isinstance(t, str) and t for t in texts):

@@ -90,8 +90,8 @@ async def restore(source: Path, data: Path) -> dict[str, Any]:
         await check_empty(url)
         options = ["--exit-on-error", "--single-transaction", "--no-owner", "--no-privileges"]
         await _run("pg_restore", [*options, str(source / DUMP)], url, data)
-        await begin_again(url)
         await migrate(url)
+        await begin_again(url, now_ms())
     for name in manifest["files"]:
         if name != DUMP:
             await asyncio.to_thread(_copy, source / name, data / name)

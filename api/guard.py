@@ -130,18 +130,28 @@ class Guard:
         Also while the database is away: then tokens may end by their age.
         """
         while True:
-            try:
-                async with asyncio.timeout(READ_LIMIT_S):
-                    news = await self.read()
-                degraded(Mode.REVOCATIONS_STALE, False)
-            except _AWAY as error:
-                end_if_cancelled()
-                degraded(Mode.REVOCATIONS_STALE, True, error=str(error))
-                news = True
-            if news:
+            if await self.look():
                 changed()
             end_if_cancelled()
             await self._pause()
+
+    async def look(self) -> bool:
+        """`read` within READ_LIMIT_S, whatever comes of it; whether anybody may have to go.
+
+        An error of any kind is a reading that failed: a guard that ends would keep letting in
+        whom others refuse, unseen.
+        """
+        try:
+            async with asyncio.timeout(READ_LIMIT_S):
+                news = await self.read()
+        except Exception as error:
+            end_if_cancelled()
+            if not isinstance(error, _AWAY):
+                log.exception("revocations_not_read")
+            degraded(Mode.REVOCATIONS_STALE, True, error=type(error).__name__)
+            return True
+        degraded(Mode.REVOCATIONS_STALE, False)
+        return news
 
     def hurry(self) -> None:
         """Read at once."""

@@ -66,14 +66,15 @@ async def dispatcher(settings: Settings, stop: asyncio.Event, ready: asyncio.Eve
 
 async def gateway(settings: Settings, stop: asyncio.Event, ready: asyncio.Event) -> None:
     """Takes fixes from the start, also while PostgreSQL is away."""
-    from api.data_keys import KeyRing
     from api.gateway import serve_gateway
-    from api.store import Store
+    from api.store import Store, open_ring
 
     async with status_door("gateway", settings, stop, ready):
-        store = await Store.open(
-            settings.postgres_url, data_keys=KeyRing.open(settings.data_keys), may_be_away=True
-        )
+        # Waits for PostgreSQL only where there is no file of keys yet.
+        keys = await when_there(lambda: open_ring(settings.data_keys, settings.postgres_url), stop)
+        if keys is None:
+            return
+        store = await Store.open(settings.postgres_url, data_keys=keys, may_be_away=True)
         warming = asyncio.create_task(_warm_up_after(ready), name="warm up")
         try:
             await serve_gateway(
@@ -102,22 +103,20 @@ async def _warm_up_after(ready: asyncio.Event) -> None:
 
 
 async def sequencer(settings: Settings, stop: asyncio.Event, ready: asyncio.Event) -> None:
-    from api.data_keys import KeyRing
     from api.sequencer import run_sequencer
-    from api.store import Store
+    from api.store import Store, open_ring
     from api.tidying import keep_tidy
 
     facts: dict[str, Any] = {}
-    keys = KeyRing.open(settings.data_keys)
+
+    async def opened() -> Store:
+        url = settings.postgres_url
+        keys = await open_ring(settings.data_keys, url)
+        days = settings.keep_personal_days
+        return await Store.open(url, data_keys=keys, keep_personal_days=days)
+
     async with status_door("sequencer", settings, stop, ready, lambda: facts):
-        store = await when_there(
-            lambda: Store.open(
-                settings.postgres_url,
-                data_keys=keys,
-                keep_personal_days=settings.keep_personal_days,
-            ),
-            stop,
-        )
+        store = await when_there(opened, stop)
         if store is None:
             return
         tidying = asyncio.create_task(keep_tidy(store, stop), name="tidy personal data")

@@ -134,16 +134,20 @@ class Dispatching:
     async def _beat(self) -> bool:
         """Renews what is held, and changes it to what is due. False without PostgreSQL."""
         until_s = monotonic_s() + TTL_MS / 1000  # from before the question, to be on the safe side
+        for name, held in list(self._held.items()):
+            if held.task is not None and held.task.done():
+                log.error("city_without_task", city=name)
+                del self._held[name]
         epochs = {name: held.lease.epoch for name, held in self._held.items()}
         try:
             async with asyncio.timeout(BEAT_LIMIT_S):
-                beat = await self._store.leases.beat(self.name, epochs, TTL_MS)
+                beat = await self._store.leases.beat(self.name, epochs, TTL_MS, self._cities)
         except AWAY as error:
             end_if_cancelled()
             degraded(Mode.POSTGRES_AWAY, True, error=str(error))
             return False
         degraded(Mode.POSTGRES_AWAY, False)
-        mine = share(self.name, beat.members, self._cities)
+        mine = frozenset(c for c in self._cities if share(self.name, beat.serving(c), [c]))
         for name in epochs.keys() & self._held.keys():
             held = self._held[name]
             if name not in beat.kept:
@@ -220,16 +224,19 @@ class Dispatching:
             self._not_before_s[city] = monotonic_s() + pause_s
             self._pause_s[city] = min(2 * pause_s, AGAIN_MAX_S)
         finally:
-            if not held.is_lost:
-                await self._release(held.lease)
-            del self._held[city]
-            counters.OWNED.set(len(self._held))
+            try:
+                if not held.is_lost:
+                    await self._release(held.lease)
+            finally:
+                del self._held[city]
+                counters.OWNED.set(len(self._held))
 
     async def _release(self, lease: Lease) -> None:
         try:
             async with asyncio.timeout(BEAT_LIMIT_S):
                 await self._store.leases.release(lease.city, self.name, lease.epoch)
-        except AWAY as error:
+        except Exception as error:
+            # Whatever it is: nobody renews the lease any more, so it ends by itself.
             log.warning("city_not_released", city=lease.city, error=str(error))
 
     async def _leave(self) -> None:

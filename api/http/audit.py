@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from dataclasses import asdict
+from http import HTTPStatus
 
 import structlog
 from fastapi import APIRouter
@@ -50,16 +51,27 @@ class AuditTrail:
             return
         named: list[str] = []
         before = _object.set(named)
+        is_noted = False
+
+        async def note(status: int) -> None:
+            nonlocal is_noted
+            is_noted = True
+            claims = scope.get("state", {}).get("claims")
+            if claims is not None and (claims.role is Role.OPERATOR or claims.key):
+                await self._note(_deed(scope, claims, named, status))
 
         async def noting(message: Message) -> None:
             if message["type"] == "http.response.start":
-                claims = scope.get("state", {}).get("claims")
-                if claims is not None and (claims.role is Role.OPERATOR or claims.key):
-                    await self._note(_deed(scope, claims, named, message["status"]))
+                await note(message["status"])
             await send(message)
 
         try:
             await self._app(scope, receive, noting)
+        except Exception:
+            # The 500 is answered outside of this, and what was changed before it is changed.
+            if not is_noted:
+                await note(HTTPStatus.INTERNAL_SERVER_ERROR)
+            raise
         finally:
             _object.reset(before)
 

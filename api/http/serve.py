@@ -10,12 +10,11 @@ from collections.abc import Callable, Iterator
 import uvicorn
 from redis.asyncio import Redis
 
-from api.data_keys import KeyRing
 from api.guard import Guard
 from api.http.app import make_app
 from api.http.valve import Capacity
 from api.settings import Settings
-from api.store import Store, migrate
+from api.store import Store, migrate, open_ring
 from api.storewatch import watch_store, when_there
 from geo.errors import StartupError
 
@@ -43,12 +42,13 @@ async def serve_http(
 
     Raises:
         StartupError: the port cannot be had.
-        What `migrate` and `Store.open` raise.
+        What ended one of the works beside the serving, which is ended then.
+        What `migrate`, `open_ring` and `Store.open` raise.
     """
-    data_keys = KeyRing.open(settings.data_keys)
 
     async def opened() -> Store:
         await migrate(settings.postgres_url)
+        data_keys = await open_ring(settings.data_keys, settings.postgres_url)
         return await Store.open(
             settings.postgres_url, data_keys=data_keys, masked_numbers=settings.masked_numbers
         )
@@ -80,6 +80,8 @@ async def serve_http(
             timeout_graceful_shutdown=GRACE_S,
         )
     )
+    # Not before what was revoked is known: a token that is over must not get in meanwhile.
+    await guard.look()
     serving = asyncio.create_task(server.serve(sockets=[listening]), name="http")
     stopped = asyncio.create_task(stop.wait())
     works = capacity.load.run(), watch_store(store, stop), guard.run()
@@ -89,7 +91,9 @@ async def serve_http(
             await asyncio.wait({serving, stopped}, timeout=POLL_S)
         if server.started and ready is not None:
             ready(listening.getsockname()[1])
-        await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({serving, stopped, *beside}, return_when=asyncio.FIRST_COMPLETED)
+        if not stop.is_set():
+            _raise_ended(beside)
         capacity.leaving = True
         await asyncio.wait({serving}, timeout=settings.lead_s)
     finally:
@@ -104,6 +108,14 @@ async def serve_http(
             listening.close()
             await redis.aclose()
             await store.close()
+
+
+def _raise_ended(beside: list[asyncio.Task[None]]) -> None:
+    """None of them ends before the process does: what ended unseen would be missing for good."""
+    for task in beside:
+        if task.done():
+            task.result()
+            raise RuntimeError(f"{task.get_name()} has ended while HTTP serves")
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -7,10 +7,12 @@
 | `rows` | the set-based writes |
 | `orders`, `riders`, `plans` | the transactions that change something |
 | `reading`, `leases`, `sequencing` | the queries, the cities' leases, the sequencer's session |
+| `ring` | the keys of personal data at a start |
 | `store` | `Store`, all of it behind one name |
 """
 
 from api.store.migrate import migrate
+from api.store.ring import open_ring
 from api.store.sequencing import Sequencing
 from api.store.store import UNAVAILABLE, Store
 from api.store.values import (
@@ -37,4 +39,5 @@ __all__ = [
     "Store",
     "Written",
     "migrate",
+    "open_ring",
 ]

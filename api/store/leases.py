@@ -6,7 +6,7 @@ PostgreSQL's own clock says what is over, so no process's clock matters. May imp
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import func, select, text, update
@@ -39,9 +39,10 @@ RETURNING epoch
 _BEAT = text(f"""
 WITH clock AS MATERIALIZED (SELECT {_NOW} AS now_ms),
 me AS (
-    INSERT INTO members (name, expires_at_ms)
-    SELECT :name, now_ms + :ttl_ms FROM clock
-    ON CONFLICT (name) DO UPDATE SET expires_at_ms = excluded.expires_at_ms
+    INSERT INTO members (name, expires_at_ms, cities)
+    SELECT :name, now_ms + :ttl_ms, CAST(:serves AS text[]) FROM clock
+    ON CONFLICT (name) DO UPDATE
+    SET expires_at_ms = excluded.expires_at_ms, cities = excluded.cities
 ),
 gone AS (
     DELETE FROM members USING clock
@@ -54,22 +55,29 @@ kept AS (
     AND leases.expires_at_ms > 0
     RETURNING leases.city
 )
-SELECT 'kept' AS kind, city AS name FROM kept
+SELECT 'kept' AS kind, city AS name, CAST(NULL AS text[]) AS cities FROM kept
 UNION ALL
-SELECT 'member', name FROM members, clock WHERE expires_at_ms > now_ms AND name <> :name
+SELECT 'member', name, cities FROM members, clock WHERE expires_at_ms > now_ms AND name <> :name
 UNION ALL
-SELECT 'held', city FROM leases, clock WHERE expires_at_ms > now_ms
+SELECT 'held', city, NULL FROM leases, clock WHERE expires_at_ms > now_ms
 """)
 
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """What stood at a heartbeat: the live members with the asker, the asked-for cities whose lease
-    goes on, and all cities whose lease somebody held when it came."""
+    """What stood at a heartbeat: the live members with the asker and the cities that each serves
+    (None: all), the asked-for cities whose lease goes on, and all cities whose lease somebody held
+    when it came."""
 
-    members: frozenset[str]
+    members: Mapping[str, frozenset[str] | None]
     kept: frozenset[str]
     held: frozenset[str]
+
+    def serving(self, city: str) -> frozenset[str]:
+        """The live members who serve the city."""
+        return frozenset(
+            m for m, serves in self.members.items() if serves is None or city in serves
+        )
 
 
 class Leases:
@@ -78,8 +86,14 @@ class Leases:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
-    async def beat(self, name: str, epochs: Mapping[str, int], ttl_ms: int) -> Beat:
-        """Be a member, and hold the cities of `epochs`, for another `ttl_ms`.
+    async def beat(
+        self,
+        name: str,
+        epochs: Mapping[str, int],
+        ttl_ms: int,
+        serves: Collection[str] | None = None,
+    ) -> Beat:
+        """Be a member who `serves` these cities, and hold those of `epochs`, for another `ttl_ms`.
 
         A lease that was over and that nobody has taken goes on, unless it was released.
         """
@@ -89,14 +103,19 @@ class Leases:
             "forget_ms": FORGET_MS,
             "cities": list(epochs),
             "epochs": list(epochs.values()),
+            "serves": None if serves is None else sorted(serves),
         }
-        found: dict[str, set[str]] = {"member": {name}, "kept": set(), "held": set()}
+        members = {name: None if serves is None else frozenset(serves)}
+        found: dict[str, set[str]] = {"kept": set(), "held": set()}
         async with self._engine.begin() as connection:
             # What a crash of the server may lose of this is a heartbeat: no need to wait for disks.
             await connection.execute(select(_WHEN_FROZEN, _NO_WAIT_FOR_DISK))
-            for kind, what in await connection.execute(_BEAT, values):
-                found[kind].add(what)
-        return Beat(*(frozenset(found[kind]) for kind in ("member", "kept", "held")))
+            for kind, what, cities in await connection.execute(_BEAT, values):
+                if kind == "member":
+                    members[what] = None if cities is None else frozenset(cities)
+                else:
+                    found[kind].add(what)
+        return Beat(members, frozenset(found["kept"]), frozenset(found["held"]))
 
     async def leave(self, name: str) -> None:
         """Be a member no longer; leases are released on their own."""

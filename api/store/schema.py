@@ -223,6 +223,7 @@ members = Table(
     metadata,
     Column("name", Text, primary_key=True),
     Column("expires_at_ms", BigInteger, nullable=False, comment="by the clock of this server"),
+    Column("cities", ARRAY(Text), comment="that it serves; null for all"),
 )
 
 receipts = Table(

@@ -20,6 +20,8 @@ CHANNEL = "hexrun_outbox"
 WAKE_UP = f"NOTIFY {CHANNEL}"
 # Any number that no other program uses as an advisory lock in this database.
 SEQUENCER_LOCK = 0x6865_7872_0002
+# Of no city: a head from which the positions of all cities go on, set by a restore.
+NOWHERE = ""
 _SEQUENCER = {"application_name": "hexrun sequencer"}
 
 
@@ -137,7 +139,8 @@ class Sequencing:
     async def heads(self) -> dict[str, int]:
         """The last position of every city."""
         with telling_unavailable(self._connection):
-            return {r["city"]: r["position"] for r in await self._connection.fetch(_HEADS)}
+            found = await self._connection.fetch(_HEADS)
+        return {r["city"]: r["position"] for r in found if r["city"] != NOWHERE}
 
 
 _TAKE = """

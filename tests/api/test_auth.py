@@ -9,7 +9,7 @@ from typing import Any
 import jwt
 import pytest
 
-from api.auth import ISSUER, LEEWAY_S, Claims, Role, Tokens, mint
+from api.auth import ISSUER, LEEWAY_S, TTL_S_MAX, Claims, Role, Tokens, mint
 from geo.errors import InvalidValue, Unauthorised
 
 SECRET = "s" * 40
@@ -91,6 +91,8 @@ def _without_signature() -> str:
         (forged(exp="soon"), "malformed"),
         (forged(iat=NOW_S + LEEWAY_S + 1), "issued in the future"),
         (forged(exp=NOW_S), "expired"),
+        (forged(exp=NOW_S + TTL_S_MAX + 1), "malformed: it lasts longer"),
+        (forged(iat=NOW_S - TTL_S_MAX, exp=NOW_S + 60), "malformed: it lasts longer"),
     ],
 )
 def test_what_is_refused(tokens: Tokens, token: str, reason: str) -> None:

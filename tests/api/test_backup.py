@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import shutil
@@ -12,13 +13,21 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import asyncpg
 import pytest
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from api.backup import backup, restore
+from api.clock import now_ms
 from api.messages import FixRow
 from api.segments import Record, SegmentWriter, iterate
 from api.sequencer import run_sequencer
-from api.store import Store, migrate
+from api.store import Positioned, Store, migrate
+from api.store.migrate import MIGRATIONS, asyncpg_url
+from api.store.restoring import begin_again
 from api.supervisor import open_servers
 from dispatch.commands import Accept, Offer
 from dispatch.jobs.delivery import JOB
@@ -26,7 +35,7 @@ from dispatch.model import Order, OrderState, Place, RouteStop
 from dispatch.registry import OrderForm, StopForm
 from geo.errors import Conflict, InvalidValue, MissingFile
 
-NOW_MS = 1_790_000_000_000
+NOW_MS = now_ms()  # the feed of older events would be dropped
 
 
 @pytest.fixture
@@ -70,15 +79,15 @@ def hexrun(*args: str) -> dict[str, int]:
     return json.loads(done.stdout)
 
 
-async def sequenced(store: Store, redis_url: str, count: int) -> list[int]:
-    """The positions of the feed, once it has `count` of them."""
+async def sequenced(store: Store, redis_url: str, count: int) -> list[Positioned]:
+    """The feed, once it has `count` events."""
     stop = asyncio.Event()
     sequencer = asyncio.create_task(run_sequencer(store, redis_url, stop))
     while len(found := await store.events_after(0, "demo", 1000)) < count:
         await asyncio.sleep(0.02)
     stop.set()
     await sequencer
-    return [entry.position for entry in found]
+    return found
 
 
 async def test_a_running_system(folder: Path) -> None:
@@ -92,7 +101,7 @@ async def test_a_running_system(folder: Path) -> None:
         await writer.commit()
         await future
         await offered(store, "first")
-        await sequenced(store, urls.redis, 3)
+        old = await sequenced(store, urls.redis, 3)
         old_name = store.source
 
         async def more() -> None:
@@ -109,6 +118,7 @@ async def test_a_running_system(folder: Path) -> None:
         await store.close()
     assert facts["orders"] >= 1
 
+    began_ms = now_ms()
     found = await asyncio.to_thread(
         hexrun, "restore", str(folder / "saved"), "--data", str(folder / "two")
     )
@@ -125,8 +135,13 @@ async def test_a_running_system(folder: Path) -> None:
                 accept = Accept(at_ms=NOW_MS + 1, rider_id="rita", number=order.attempts)
                 outcome = await store.run(order.id, accept)
                 assert outcome.order.state is OrderState.ASSIGNED
-        positions = await sequenced(store, urls.redis, sum(o.version for o in known) + 1)
-        assert positions == list(range(1, len(positions) + 1))
+        entries = await sequenced(store, urls.redis, sum(o.version for o in known) + 1)
+        new = [entry for entry in entries if entry.position > len(old)]
+        assert entries[: len(old)] == old
+        assert new[0].position > 1_000 * began_ms, "above all that the other history ever gave"
+        assert new[0].prev_position == old[-1].position
+        ahead = [entry.position for entry in new]
+        assert ahead == list(range(ahead[0], ahead[0] + len(ahead)))
         await store.close()
 
 
@@ -189,3 +204,61 @@ async def test_a_file_outside_is_refused(saved: Path, tmp_path: Path) -> None:
     (saved / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(InvalidValue, match="inside the backup"):
         await restore(saved, tmp_path / "other")
+
+
+async def test_ids_and_positions_of_a_lost_history_are_never_given_again(saved: Path) -> None:
+    """Nor those of a restore before this one, even where a clock stands still."""
+    url = os.environ["HEXRUN_POSTGRES_URL"]
+    given: list[tuple[int, int]] = []
+    sql = await asyncpg.connect(url.replace("+asyncpg", "", 1))
+    store = await Store.open(url)
+    for _ in range(3):
+        await store.create_order(new_order(f"o{len(given)}"), NOW_MS, idempotency=None)
+        session = await store.open_sequencing()
+        assert await session.lock()
+        assert await session.take(100)
+        assert set(await session.heads()) == {"demo"}
+        await session.close()
+        last = await sql.fetchrow("SELECT position, event_id FROM feed ORDER BY 1 DESC LIMIT 1")
+        assert last is not None
+        given.append((last["position"], last["event_id"]))
+        await begin_again(url, 1)
+    assert await sql.fetchval("SELECT count(*) FROM parts.feed_rest") == 0
+    await store.close()
+    await sql.close()
+    for before, after in itertools.pairwise(given):
+        assert all(b + 1_000_000 <= a for b, a in zip(before, after, strict=True))
+
+
+@pytest.mark.parametrize("revision", ["0001", "0004"])
+async def test_an_older_release_s_backup(
+    revision: str, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its tables lack what today's restore speaks of."""
+    await upgrade_to(database_url, revision)
+    monkeypatch.setenv("HEXRUN_POSTGRES_URL", database_url)
+    data = tmp_path / "data"
+    data.mkdir()
+    manifest = await backup(data, tmp_path / "saved")
+    assert manifest["revision"] == revision
+    sql = await asyncpg.connect(database_url.replace("+asyncpg", "", 1))
+    await sql.execute("DROP SCHEMA IF EXISTS parts CASCADE")
+    await sql.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    await sql.close()
+    await restore(tmp_path / "saved", tmp_path / "other")
+    store = await Store.open(database_url)
+    assert (await offered(store, "first")).attempts == 1
+    await store.close()
+
+
+async def upgrade_to(url: str, revision: str) -> None:
+    def upgrade(connection: Connection) -> None:
+        config = Config()
+        config.set_main_option("script_location", str(MIGRATIONS))
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+
+    engine = create_async_engine(asyncpg_url(url))
+    async with engine.begin() as connection:
+        await connection.run_sync(upgrade)
+    await engine.dispose()

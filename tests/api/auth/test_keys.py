@@ -191,3 +191,22 @@ async def test_a_path_that_no_database_holds_is_audited(house: Any) -> None:
         assert answer.status_code in (404, 422), answer.text
         deeds = (await house.ask(house.token("operator"), "GET", "/v1/audit")).json()["deeds"]
         assert (deeds[-1]["object"], deeds[-1]["outcome"]) == (kept, answer.status_code)
+
+
+async def test_a_change_that_ends_in_our_own_error_is_audited(
+    house: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it did before the error is done."""
+    olga = house.token("operator", "olga")
+
+    async def broken(*_: Any, **__: Any) -> None:
+        raise KeyError("nobody's fault but ours")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("api.store.keys.KeyStore.one", broken)
+        answer = await house.ask(olga, "DELETE", "/v1/keys/0123456789ab")
+    assert answer.status_code == 500
+    deeds = (await house.ask(olga, "GET", "/v1/audit")).json()["deeds"]
+    assert [(d["action"], d["object"], d["outcome"]) for d in deeds] == [
+        ("DELETE /v1/keys/{key_id}", "0123456789ab", 500)
+    ]

@@ -10,6 +10,7 @@ from typing import Any
 
 import jwt
 import pytest
+from sqlalchemy import text
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -163,6 +164,25 @@ async def test_a_dead_database_is_told_and_asked_again(house: Any) -> None:
     good.cancel()
     await asyncio.wait({good})
     await store.close()
+
+
+@pytest.mark.usefixtures("soon")
+async def test_an_error_of_another_kind_does_not_end_the_reading(house: Any) -> None:
+    """As when the table is of another release for a while."""
+    running = asyncio.create_task(Guard(house.tokens, house.store).run())
+    try:
+        async with house.store._engine.begin() as connection:
+            await connection.execute(text("ALTER TABLE revocations RENAME TO renamed"))
+        try:
+            await _until(lambda: running.done() or (Mode.REVOCATIONS_STALE, "") in modes())
+            assert not running.done()
+        finally:
+            async with house.store._engine.begin() as connection:
+                await connection.execute(text("ALTER TABLE renamed RENAME TO revocations"))
+        await _until(lambda: (Mode.REVOCATIONS_STALE, "") not in modes())
+    finally:
+        running.cancel()
+        await asyncio.wait({running})
 
 
 async def _until(true: Callable[[], bool]) -> None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import httpx2
 import pytest
 from fastapi import FastAPI
@@ -17,6 +18,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from api.auth import Tokens
+from api.guard import Guard
 from api.http import make_app, serve_http
 from api.settings import Settings
 from api.store import Store
@@ -184,6 +186,47 @@ async def test_who_leaves_says_so_first_and_another_serves_the_same_port(
         assert (await client.get("/readyz")).status_code == 200
     stops[1].set()
     await second
+
+
+async def test_nobody_is_let_in_before_it_is_known_who_was_revoked(
+    store: Store, settings: Settings, http_database: str
+) -> None:
+    stop, told = asyncio.Event(), list[str]()
+    sql = await asyncpg.connect(http_database.replace("+asyncpg", "", 1))
+    async with asyncio.timeout(30):
+        async with sql.transaction():
+            await sql.execute("LOCK TABLE revocations IN ACCESS EXCLUSIVE MODE")
+            serving = asyncio.create_task(
+                serve_http(settings, stop, ready=lambda _: told.append("ready"))
+            )
+            while not await sql.fetchval(
+                "SELECT count(*) FROM pg_locks WHERE NOT granted"
+                " AND relation = 'revocations'::regclass"
+            ):
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.2)
+            assert told == []
+        while not told:
+            await asyncio.sleep(0.01)
+    stop.set()
+    await serving
+    await sql.close()
+
+
+async def test_it_ends_with_what_it_cannot_do_without(
+    store: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its supervisor starts it again; going on without it would be seen by nobody."""
+    ready = asyncio.Event()
+
+    async def broken(*_: Any) -> None:
+        await ready.wait()
+        raise KeyError("the guard's own mistake")
+
+    monkeypatch.setattr(Guard, "run", broken)
+    with pytest.raises(KeyError):
+        async with asyncio.timeout(20):
+            await serve_http(settings, asyncio.Event(), ready=lambda _: ready.set())
 
 
 async def test_a_port_that_is_taken(store: Store, settings: Settings) -> None:

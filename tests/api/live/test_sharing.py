@@ -58,6 +58,20 @@ async def test_members_come_and_go_and_every_city_has_one_owner(world):
     assert replay_folder(world.folder).ok
 
 
+async def test_a_city_that_only_one_of_them_serves_is_his(world, monkeypatch):
+    """Also where by the hash alone another one's would be due, who does not know it."""
+    monkeypatch.setattr("api.dispatching.process.ORPHAN_S", 600.0)
+    stays, added, *_ = sorted(share("old", ("old", "new"), CITIES))
+    async with world.solvers() as solvers:
+        old = world.running("old", cities=(stays,), solvers=solvers)
+        async with old, world.running("new", cities=(stays, added), solvers=solvers):
+
+            async def settled():
+                return await world.owners() == {stays: "old", added: "new"}
+
+            await world.until(settled)
+
+
 async def test_a_city_with_which_its_own_process_fails_goes_to_another(world, monkeypatch):
     monkeypatch.setattr("api.dispatching.process.ORPHAN_S", 1.0)
     (failing,) = (m for m in ("m1", "m2") if "demo" in share(m, ("m1", "m2"), ["demo"]))
@@ -74,6 +88,27 @@ async def test_a_city_with_which_its_own_process_fails_goes_to_another(world, mo
             await world.order("o1")
             assert (await world.offered("o1")).rider_id == "r1"
             assert await fostered()
+
+
+async def test_a_lease_that_cannot_be_given_back_ends_by_itself(world):
+    """Nobody dispatches the city any more, so nobody may go on renewing its lease."""
+    async with world.store._engine.begin() as connection:
+        for statement in DISK_FULL:
+            await connection.execute(text(statement))
+    async with world.running(travel="by balloon"):
+
+        async def taken_again():
+            return (await epochs_of(world))["demo"] > 1
+
+        await world.until(taken_again)
+
+
+DISK_FULL = (
+    "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS"
+    " $$ BEGIN RAISE EXCEPTION 'no space' USING ERRCODE = '53100'; END $$",
+    "CREATE TRIGGER full_disk BEFORE UPDATE ON leases FOR EACH ROW"
+    " WHEN (NEW.expires_at_ms = 0) EXECUTE FUNCTION full_disk()",
+)
 
 
 async def test_a_killed_and_a_frozen_process_lose_their_cities(world):
