@@ -8,7 +8,6 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
-from api.supervisor import ServiceStatus
 from bench.chaos.faults import children
 
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
@@ -21,14 +20,14 @@ class Cpu:
         self._first: dict[tuple[str, int], float] = {}
         self._last: dict[tuple[str, int], float] = {}
 
-    def look(self, services: Iterable[ServiceStatus], *, fresh: bool) -> None:
-        """`fresh`: what was used before a process is first seen counts too."""
-        for service in services:
-            for pid in _tree(service.pid):
+    def look(self, services: Iterable[tuple[str, int | None]], *, fresh: bool) -> None:
+        """At (name, process number). `fresh`: what was used before the first look counts too."""
+        for name, parent in services:
+            for pid in _tree(parent):
                 with contextlib.suppress(OSError):
                     used_s = _used_s(pid)
-                    self._first.setdefault((service.name, pid), 0.0 if fresh else used_s)
-                    self._last[service.name, pid] = used_s
+                    self._first.setdefault((name, pid), 0.0 if fresh else used_s)
+                    self._last[name, pid] = used_s
 
     def used_s(self) -> dict[str, float]:
         """Since the first look, by role: twins are one."""

@@ -23,7 +23,8 @@ from bench.chaos.logs import Log, now_ms
 from bench.chaos.schedule import TWINS, Fault, schedule
 
 DONE, PROGRESS = "faults_done", "progress"
-PATIENCE_S = 4.0  # faults go on when the load does not
+# Faults go on when the load does not: after so long, of a load that is as much as the system takes.
+PATIENCE_S = 20.0
 LOOK_S = 0.05
 
 
@@ -213,8 +214,10 @@ def _nobody(what: str) -> list[int]:
 async def main(config: dict[str, Any]) -> None:
     levers = Levers(Path(config["levers"]))
     log = Log(Path(config["logs"]) / "faults.jsonl")
-    gap_s = config["orders"] / config["rate"] / max(1, config["faults"]) if config["rate"] else 0.0
-    patience_s = max(PATIENCE_S, 2 * gap_s)
+    patience_s = PATIENCE_S
+    if config["rate"]:
+        gap_s = config["orders"] / config["rate"] / max(1, config["faults"])
+        patience_s = max(4.0, 2 * gap_s)
     faults = Faults(Path(config["data"]), levers, config["redis_url"], log, patience_s)
     webhooks = levers.get("webhooks") == "on"
     how = {"webhooks": webhooks, "even": config["even"], "only": config["only"]}

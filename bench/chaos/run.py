@@ -134,7 +134,7 @@ async def _run(options: Options, data: Path) -> tuple[dict[str, Any], Verdict]:
             up_s = time.monotonic() - began_s
             _say(f"up in {up_s:.0f} s; {options.orders} orders, {options.faults} faults")
             cpu = Cpu()
-            cpu.look(supervisor.status(), fresh=False)
+            cpu.look(_processes(supervisor), fresh=False)
             await _until_ended(supervisor, "load", cpu)
             evidence = await _gathered(plant, folder.path)
             restarts = {s.name: s.restarts for s in supervisor.status() if s.restarts}
@@ -151,7 +151,7 @@ async def _run(options: Options, data: Path) -> tuple[dict[str, Any], Verdict]:
 
 async def _until_ended(supervisor: Supervisor, name: str, cpu: Cpu) -> None:
     while True:
-        cpu.look(supervisor.status(), fresh=True)
+        cpu.look(_processes(supervisor), fresh=True)
         states = {status.name: status.state for status in supervisor.status()}
         if states[name] == "ended":
             return
@@ -159,6 +159,10 @@ async def _until_ended(supervisor: Supervisor, name: str, cpu: Cpu) -> None:
             if states[one] == "failed":
                 raise RunFailed(f"{one} failed; see logs/{one}.log")
         await asyncio.sleep(LOOK_S)
+
+
+def _processes(supervisor: Supervisor) -> list[tuple[str, int | None]]:
+    return [(status.name, status.pid) for status in supervisor.status()]
 
 
 async def _gathered(plant: Plant, data: Path) -> Evidence:
