@@ -283,15 +283,22 @@ class Store:
         return (await self.register_once(rider, None, 0))[0]
 
     async def register_once(
-        self, rider: Rider, idempotency: IdempotencyKey | None, at_ms: int
+        self,
+        rider: Rider,
+        idempotency: IdempotencyKey | None,
+        at_ms: int,
+        *,
+        personal: Sealed | None = None,
     ) -> tuple[Rider, bool]:
         """`register_rider`, and whether the key was known: then he is as he was answered first.
+
+        `personal`, of `store.personal.seal_rider`, is written with him, unless the key was known.
 
         Raises:
             Conflict: as there, or the key was used with another body.
         """
         with timed("register_rider"):
-            return await riders.register(self._engine, rider, idempotency, at_ms)
+            return await riders.register(self._engine, rider, idempotency, at_ms, personal)
 
     async def run_rider(
         self, rider_id: str, command: RiderCommand, *, idempotency: IdempotencyKey | None = None
