@@ -365,6 +365,10 @@ class Store:
         limit = min(limit, EVENTS_MAX)
         return await reading.events_after(self._engine, position, city, limit, tenant)
 
+    async def first_kept(self) -> int:
+        """The position from which on the whole feed is kept; 0 while nothing of it is gone."""
+        return await reading.first_kept(self._engine)
+
     async def last_position(self, city: str | None = None) -> int:
         """The last position given in the city, or at all; 0 when there is none."""
         async with self._engine.connect() as connection:
