@@ -9,7 +9,8 @@ HexrunError
 ├── MissingFile           a file that a folder must hold is not there
 ├── Conflict              the same key was used for something else
 │   ├── StaleEpoch        a plan of an owner whose lease another one has taken
-│   └── PriceExpired      a price that was promised for a time that is over
+│   ├── PriceExpired      a price that was promised for a time that is over
+│   └── FeedGone          a position of the feed whose following events are not kept any more
 ├── Unauthorised          no token, or a token that is not valid
 ├── Forbidden             a valid token that does not reach this object
 ├── NotFound              no such object
@@ -81,6 +82,17 @@ class StaleEpoch(Conflict):
 
 class PriceExpired(Conflict):
     """A price that was promised for a time that is over."""
+
+
+class FeedGone(Conflict):
+    """Events after `after` are gone from the feed, whose first position is `first`."""
+
+    def __init__(self, after: int, first: int) -> None:
+        self.after, self.first = after, first
+        super().__init__(
+            f"after: {after} lies before what is kept: events are missing up to position"
+            f" {first - 1}; read the orders as they stand, and go on after {first - 1}"
+        )
 
 
 class Unauthorised(HexrunError):

@@ -65,16 +65,17 @@ async def register(
         skills=skills,
     )
     key = key_of(caller, idempotency_key, "riders", form, parts)
-    registered, replayed = await parts.store.register_once(rider, key, now_ms())
-    mark(response, replayed)
-    personal = parts.store.personal
+    personal, at_ms = parts.store.personal, now_ms()
     own = await personal.of_rider(rider.id) or RiderPersonal()
     given = RiderPersonal(
         name=own.name if form.name is None else form.name,
         phone=own.phone if form.phone is None else form.phone,
     )
-    if given != own and not replayed:
-        await personal.put_rider(rider.id, rider.tenant, rider.city, given, now_ms())
+    sealed = None
+    if given != own:
+        sealed = personal.seal_rider(rider.id, rider.tenant, rider.city, given, at_ms)
+    registered, replayed = await parts.store.register_once(rider, key, at_ms, personal=sealed)
+    mark(response, replayed)
     return view_rider(registered, coordinate_system, own if replayed else given)
 
 

@@ -11,9 +11,12 @@ from geo.errors import Unavailable
 
 
 def means_unavailable(sqlstate: str | None) -> bool:
-    """No connection (08), too many (53300), the server stops or starts (57P01 to
-    57P03), or a transaction was paused for too long (25P03)."""
-    return (sqlstate or "").startswith(("08", "53300", "57P01", "57P02", "57P03", "25P03"))
+    """No connection (08), too many of them or no room on the disk (53), the server stops or starts
+    (57P01 to 57P03), only reads (25006), paused a transaction for too long (25P03), or broke it
+    off (57014, and 40P01: two that waited for each other). The same may work a little later."""
+    return (sqlstate or "").startswith(
+        ("08", "53", "57P01", "57P02", "57P03", "25006", "25P03", "57014", "40P01")
+    )
 
 
 @contextlib.contextmanager

@@ -23,6 +23,8 @@ DAYS_AHEAD = 7
 FEED_STEP = 1_000_000
 FEED_STEPS_AHEAD = 2
 FORGET_AT_ONCE = 5_000
+# How long webhooks that are behind hold a part of the feed back.
+WEBHOOKS_WAIT_DAYS = 14
 # Dropping locks the whole table for a moment: rather later than with writers in a queue behind it.
 LOCK_LIMIT = "SET LOCAL lock_timeout = '1s'"
 
@@ -82,11 +84,17 @@ class Housekeeping:
     async def _drop(self, driver: asyncpg.Connection, now_ms: int, keep: Keep) -> list[str]:
         events_from = day_of(now_ms) - keep.events_days
         receipts_from = now_ms - keep.receipts_days * DAY_MS
-        feed_from = await _feed_from(driver, now_ms - keep.feed_hours * HOUR_MS)
+        # Events outlive their feed, also where it is held back.
+        wait_ms = min(WEBHOOKS_WAIT_DAYS, keep.events_days - 1) * DAY_MS
+        feed_before_ms = now_ms - keep.feed_hours * HOUR_MS
+        feed_from = await _feed_from(driver, feed_before_ms, min(feed_before_ms, now_ms - wait_ms))
         dropped = []
         for cut, first in ((EVENTS, events_from), (RECEIPTS, receipts_from), (FEED, feed_from)):
             old = [n for n in await _partitions(driver, cut) if n + cut.step <= first]
-            if old and await _alter(driver, f"DROP TABLE parts.{cut.table}_{min(old)}"):
+            drop = f"DROP TABLE parts.{cut.table}_{min(old, default=0)}"
+            if old and cut is FEED:
+                drop = f"{_PAUSE.format(part=min(old), upper=min(old) + cut.step)}; {drop}"
+            if old and await _alter(driver, drop):
                 dropped.append(f"{cut.table}_{min(old)}")
             rest = f"{cut.table}_rest"
             newest = await driver.fetchval(f"SELECT max({cut.key}) FROM parts.{rest}")
@@ -113,8 +121,11 @@ async def _partitions(driver: asyncpg.Connection, cut: _Cut) -> set[int]:
     return {int(end) for end in ends if end.isdigit()}
 
 
-async def _feed_from(driver: asyncpg.Connection, before_ms: int) -> int:
-    """The first position that must be kept: a partition goes once its last event is too old."""
+async def _feed_from(driver: asyncpg.Connection, before_ms: int, anyway_ms: int) -> int:
+    """The first position that must be kept: a partition goes once its last event is too old.
+
+    One that an endpoint has not delivered goes only when its last event is before `anyway_ms`.
+    """
     last = await driver.fetchval("SELECT coalesce(max(position), 0) FROM heads")
     first = 0
     for lower in sorted(await _partitions(driver, FEED)):
@@ -126,7 +137,11 @@ async def _feed_from(driver: asyncpg.Connection, before_ms: int) -> int:
         )
         if row is not None:
             event = (await events_by_id(driver, [row["day"]], [row["event_id"]])).values()
-            if any(e["at_ms"] >= before_ms for e in event):
+            at_ms = max((e["at_ms"] for e in event), default=0)
+            if at_ms >= before_ms:
+                break
+            wanted = _WANTED.format(part=lower, upper=upper)
+            if at_ms >= anyway_ms and await driver.fetchval(wanted):
                 break
         first = upper
     return first
@@ -152,6 +167,25 @@ _SERVER_MS = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 _PARTITIONS = """
 SELECT c.relname AS name FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
 WHERE i.inhparent = $1::text::regclass
+"""
+
+_LOSES = """
+EXISTS (SELECT FROM parts.feed_{part} f
+        WHERE f.tenant = e.tenant AND f.city = e.city AND f.position > e.cursor)
+OR EXISTS (SELECT FROM webhook_behind b
+           WHERE b.endpoint_id = e.id AND b.position >= {part} AND b.position < {upper})
+"""
+
+_WANTED = f"""
+SELECT EXISTS (SELECT FROM webhook_endpoints e WHERE {_LOSES})
+    OR EXISTS (SELECT FROM webhook_dead_letters WHERE position >= {{part}} AND position < {{upper}})
+"""
+
+# Taken from its sender, as by `resume`: its owner shall know before anything later comes.
+_PAUSE = f"""
+UPDATE webhook_endpoints e SET state = 'paused', epoch = epoch + 1, lease_until_ms = 0,
+    paused_reason = 'feed_gone: events up to position ' || {{upper}} - 1 || ' are not kept any more'
+WHERE {_LOSES}
 """
 
 _FORGET = """

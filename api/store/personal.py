@@ -75,12 +75,18 @@ class PersonalStore:
         owner = f"customer/{order.customer_id}"
         return self._seal(order_subject(order.id), order.tenant, order.city, owner, value, at_ms)
 
+    def seal_rider(
+        self, rider_id: str, tenant: str, city: str, value: RiderPersonal, at_ms: int
+    ) -> Sealed:
+        """The rider's row, to be written with him."""
+        subject = rider_subject(rider_id)
+        return self._seal(subject, tenant, city, subject, value, at_ms)
+
     async def put_rider(
         self, rider_id: str, tenant: str, city: str, value: RiderPersonal, at_ms: int
     ) -> None:
         """Write what is known of the rider, in place of what was."""
-        subject = rider_subject(rider_id)
-        sealed = self._seal(subject, tenant, city, subject, value, at_ms)
+        sealed = self.seal_rider(rider_id, tenant, city, value, at_ms)
         async with self._engine.begin() as connection:
             await put(connection, sealed)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import func, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from api.codec import order_from_json, rider_from_json
@@ -80,6 +80,21 @@ async def last_position(connection: AsyncConnection, city: str | None) -> int:
     if city is not None:
         query = query.where(heads.c.city == city)
     return int(await connection.scalar(query) or 0)
+
+
+async def first_kept(engine: AsyncEngine) -> int:
+    """See `Store.first_kept`."""
+    async with engine.connect() as connection:
+        return int(await connection.scalar(_FIRST_KEPT))
+
+
+_FIRST_KEPT = text(
+    """
+SELECT coalesce(min(substr(c.relname, 6)::bigint), 0)
+FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+WHERE i.inhparent = 'feed'::regclass AND c.relname <> 'feed_rest'
+""".replace("::", r"\:\:")
+)
 
 
 async def events_after(

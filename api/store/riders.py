@@ -10,7 +10,9 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from api.codec import rider_from_json
+from api.personal import Sealed
 from api.store.answers import first, once
+from api.store.personal import put
 from api.store.rows import update_rider
 from api.store.schema import orders, riders
 from api.store.values import IdempotencyKey, RiderOutcome
@@ -24,10 +26,21 @@ _TAKEN = (OrderState.ASSIGNED.value, OrderState.UNDER_WAY.value)
 
 
 async def register(
-    engine: AsyncEngine, rider: Rider, key: IdempotencyKey | None, at_ms: int
+    engine: AsyncEngine,
+    rider: Rider,
+    key: IdempotencyKey | None,
+    at_ms: int,
+    personal: Sealed | None = None,
 ) -> tuple[Rider, bool]:
     """See `Store.register_once`."""
-    return await once(engine, key, at_ms, Rider, lambda c: _register(c, rider))
+
+    async def change(connection: AsyncConnection) -> Rider:
+        registered = await _register(connection, rider)
+        if personal is not None:
+            await put(connection, personal)
+        return registered
+
+    return await once(engine, key, at_ms, Rider, change)
 
 
 async def _register(connection: AsyncConnection, rider: Rider) -> Rider:

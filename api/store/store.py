@@ -283,15 +283,22 @@ class Store:
         return (await self.register_once(rider, None, 0))[0]
 
     async def register_once(
-        self, rider: Rider, idempotency: IdempotencyKey | None, at_ms: int
+        self,
+        rider: Rider,
+        idempotency: IdempotencyKey | None,
+        at_ms: int,
+        *,
+        personal: Sealed | None = None,
     ) -> tuple[Rider, bool]:
         """`register_rider`, and whether the key was known: then he is as he was answered first.
+
+        `personal`, of `store.personal.seal_rider`, is written with him, unless the key was known.
 
         Raises:
             Conflict: as there, or the key was used with another body.
         """
         with timed("register_rider"):
-            return await riders.register(self._engine, rider, idempotency, at_ms)
+            return await riders.register(self._engine, rider, idempotency, at_ms, personal)
 
     async def run_rider(
         self, rider_id: str, command: RiderCommand, *, idempotency: IdempotencyKey | None = None
@@ -357,6 +364,10 @@ class Store:
         """
         limit = min(limit, EVENTS_MAX)
         return await reading.events_after(self._engine, position, city, limit, tenant)
+
+    async def first_kept(self) -> int:
+        """The position from which on the whole feed is kept; 0 while nothing of it is gone."""
+        return await reading.first_kept(self._engine)
 
     async def last_position(self, city: str | None = None) -> int:
         """The last position given in the city, or at all; 0 when there is none."""

@@ -185,10 +185,16 @@ class WebhookSending:
             return [(endpoint_id, position) for endpoint_id, position in found]
 
     async def settle_dead(self, endpoint: Endpoint, position: int, error: str | None) -> None:
-        """The dead letter was sent once more: it goes, or stays with the error."""
-        dead = webhook_dead_letters
+        """The dead letter was sent once more: it goes, or stays with the error.
+
+        Changes nothing when the lease is not ours: the next one sends it again.
+        """
+        dead, c = webhook_dead_letters, webhook_endpoints.c
         here = (dead.c.endpoint_id == endpoint.id, dead.c.position == position)
+        ours = select(c.id).where(c.id == endpoint.id, c.epoch == endpoint.epoch)
         async with self._engine.begin() as connection:
+            if await connection.scalar(ours.with_for_update(read=True)) is None:
+                return
             if error is None:
                 await connection.execute(delete(dead).where(*here))
                 return

@@ -31,6 +31,7 @@ HELD_MAX = 500  # events in memory
 BEHIND_MAX = 10_000  # lanes; with so many nothing new is read
 BREAK_AFTER = 20  # failures in a row; from then on what is new goes one at a time, paced
 SAVE_EVERY_S = 0.5
+NOT_TO_BE_READ = "not sent: too old for the feed, or of a kind that the endpoint does not take"
 
 log = structlog.get_logger(__name__)
 
@@ -109,7 +110,7 @@ class Delivering:
     async def resend(self, position: int) -> None:
         """Send a dead letter once more, out of its order."""
         entry = await self._sending.entry(self.endpoint, position)
-        problem: str | None = None
+        problem: str | None = NOT_TO_BE_READ
         if entry is not None:
             outcome = await self._attempt(entry)
             problem = None if outcome.delivered else outcome.problem

@@ -6,11 +6,14 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import asyncpg
 import httpx2
 import pytest
 
 from api.clock import now_ms
+from api.settings import Settings
 from api.store import Store
+from api.store.housekeeping import FEED_STEP
 from geo.datum import System, from_wgs84, to_wgs84
 
 Client = httpx2.AsyncClient
@@ -146,3 +149,25 @@ async def test_an_unnamed_system_is_refused(anna: Client, form: dict[str, Any]) 
         response = await anna.get(f"/v1/orders/{order['id']}", params=params)
         assert response.status_code == 422
         assert response.json()["error"]["field"] == "coordinate_system"
+
+
+async def test_a_reader_that_was_away_for_too_long_is_told(
+    client_as: ClientAs, store: Store, settings: Settings
+) -> None:
+    """The oldest part of the feed has gone by its age: stands for it, as first of all, another."""
+    erp = client_as("integrator", "erp")
+    sql = await asyncpg.connect(settings.postgres_url.replace("+asyncpg", "", 1))
+    low = FEED_STEP
+    try:
+        async with sql.transaction():
+            await sql.execute("DROP TABLE parts.feed_0")
+            await sql.execute(f"SELECT make_partition('feed', 'position', {low}, {low} * 2)")
+        for after, status in ((5, 409), (low - 2, 409), (low - 1, 200), (0, 200)):
+            answer = await erp.get("/v1/events", params={"after": after})
+            assert answer.status_code == status, (after, answer.text)
+            if status == 409:
+                assert answer.json()["error"]["code"] == "feed_gone"
+                assert f"go on after {low - 1}" in answer.json()["error"]["message"]
+    finally:
+        await sql.execute("SELECT make_partition('feed', 'position', 0, $1)", low)
+        await sql.close()

@@ -10,6 +10,9 @@ import pytest
 
 from api.clock import now_ms
 from api.store import Store
+from api.store import personal as personal_rows
+from api.store import riders as rider_rows
+from geo.errors import Unavailable
 
 Client = httpx2.AsyncClient
 ClientAs = Callable[..., Client]
@@ -124,3 +127,27 @@ async def test_what_a_shift_cannot_be(rita: Client, form: dict[str, Any], field:
     response = await rita.post("/v1/riders/rita/shift", json=form)
     assert response.status_code == 422
     assert response.json()["error"]["field"] == field
+
+
+async def test_name_and_phone_stand_with_the_registration_or_neither_does(
+    olga: Client, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process is lost between the two: the client asks again with its key."""
+    form = {"id": "rob", "name": "Rob", "phone": "13812345678"}
+    again = {"Idempotency-Key": "r1"}
+    real = personal_rows.put
+
+    async def lost(*_: Any) -> None:
+        raise Unavailable("the connection broke")
+
+    for where in (personal_rows, rider_rows):
+        monkeypatch.setattr(where, "put", lost, raising=False)
+    assert code(await olga.post("/v1/riders", json=form, headers=again), 503) == "unavailable"
+    for where in (personal_rows, rider_rows):
+        monkeypatch.setattr(where, "put", real, raising=False)
+    done = await olga.post("/v1/riders", json=form, headers=again)
+    assert "Idempotent-Replay" not in done.headers
+    assert (done.json()["name"], done.json()["phone"]) == ("Rob", "+8613812345678")
+    own = await store.personal.of_rider("rob")
+    assert own is not None
+    assert own.name == "Rob"

@@ -12,6 +12,8 @@ import pytest
 from api.keep import Keep
 from api.store import IdempotencyKey, Receipt, Store, migrate
 from api.store.housekeeping import DAYS_AHEAD, FEED_STEP
+from api.store.webhooks import Whose
+from api.webhooks import make_key
 from dispatch import commands as c
 from dispatch.model import Order, Party
 from geo.errors import InvalidValue
@@ -146,6 +148,64 @@ async def test_a_full_part_of_the_feed_goes_with_its_last_event(
     assert await store.housekeeping.run(NOW_MS + 71 * hour, Keep()) == []
     assert await store.housekeeping.run(NOW_MS + 73 * hour, Keep()) == ["feed_0"]
     assert await sql.fetchval("SELECT count(*) FROM feed") == 0
+
+
+async def test_webhooks_that_are_behind_hold_the_feed_back_for_two_weeks(
+    store: Store, sql: asyncpg.Connection, placed: Callable[..., Any]
+) -> None:
+    await placed("o1")
+    await sequence(store)
+    await sql.execute("INSERT INTO heads VALUES ('far', $1)", FEED_STEP + 5)
+
+    async def endpoint(name: str, city: str = "demo") -> None:
+        whose, asked = Whose("default", city), {"kinds": None, "coordinate_system": "gcj02"}
+        await store.webhooks.create(
+            whose, name, make_key(), NOW_MS, url="u", description="", after=0, **asked
+        )
+
+    for name in ("late", "retries", "done"):
+        await endpoint(name)
+    await endpoint("elsewhere", city="far")
+    await sql.execute("UPDATE webhook_endpoints SET cursor = 2 WHERE id <> 'late'")
+    await sql.execute(
+        "INSERT INTO webhook_behind VALUES ('retries', 'order', 'o1', 1, 3, NULL, 0, '')"
+    )
+    await store.webhooks.pause(Whose("default", "demo"), "late", "by hand")
+
+    async def paused() -> dict[str, str]:
+        rows = await sql.fetch("SELECT id, paused_reason FROM webhook_endpoints")
+        return {row["id"]: row["paused_reason"] for row in rows if row["paused_reason"]}
+
+    assert await store.housekeeping.run(NOW_MS + 4 * DAY_MS, Keep()) == []
+    assert await paused() == {"late": "by hand"}
+    assert await store.first_kept() == 0
+    assert await store.housekeeping.run(NOW_MS + 15 * DAY_MS, Keep()) == ["feed_0"]
+    assert await store.first_kept() == FEED_STEP
+    reason = "feed_gone: events up to position 999999 are not kept any more"
+    assert await paused() == {"late": reason, "retries": reason}
+    assert (await store.webhooks.resume(Whose("default", "demo"), "late")).state == "active"
+
+
+async def test_events_that_are_kept_for_less_hold_the_feed_back_for_less(
+    store: Store, sql: asyncpg.Connection, placed: Callable[..., Any]
+) -> None:
+    await placed("o1")
+    await sequence(store)
+    await sql.execute("INSERT INTO heads VALUES ('far', $1)", FEED_STEP + 5)
+    whose = Whose("default", "demo")
+    await store.webhooks.create(
+        whose, "e1", make_key(), NOW_MS, url="u", description="", kinds=None,
+        coordinate_system="gcj02", after=0,
+    )  # fmt: skip
+    await sql.execute("UPDATE webhook_endpoints SET cursor = 2")
+    await sql.execute(
+        "INSERT INTO webhook_dead_letters VALUES"
+        " ('e1', 1, 1, 'order', 'o1', 1, 'placed', 9, 1, '', false)"
+    )
+    keep = Keep(events_days=8)
+    assert await store.housekeeping.run(NOW_MS + 6 * DAY_MS, keep) == []
+    assert "feed_0" in await store.housekeeping.run(NOW_MS + 8 * DAY_MS, keep)
+    assert (await store.webhooks.one(whose, "e1")).state == "active"
 
 
 async def test_answers_are_forgotten(

@@ -12,11 +12,12 @@ from typing import Any
 import asyncpg
 import pytest
 
-from api.clock import now_ms
+from api.clock import monotonic_s, now_ms
 from api.settings import WebhookSettings
 from api.store import Store
-from api.store.webhooks import Whose
-from api.webhooks import make_key, verify
+from api.store.webhooks import Endpoint, Whose
+from api.webhooks import WebhookCaller, make_key, verify
+from api.webhooks.delivering import Delivering
 
 Make = Callable[..., Awaitable[Any]]
 HERE = Whose("default", "demo")
@@ -211,6 +212,54 @@ async def test_given_up_after_its_time_and_sent_again(
         while await store.webhooks.dead_letters(HERE, made.id, 0, 10):
             await asyncio.sleep(0.01)
     assert receiver.lives()["poison"] == [1, 3, 4, 2]
+
+
+@pytest.fixture
+async def dead(
+    store: Store, sequencer: None, sql: asyncpg.Connection, endpoint: Make, live: Make
+) -> Endpoint:
+    """An endpoint of this test's with the first event as a dead letter, to be sent again."""
+    made: Endpoint = await endpoint("http://127.0.0.1:9/")
+    await live("o1", 2)
+    async with asyncio.timeout(10):
+        while await store.last_position("demo") < 2:
+            await asyncio.sleep(0.01)
+    await sql.execute(
+        "INSERT INTO webhook_dead_letters SELECT $1, f.position, e.id, 'order', e.subject_id,"
+        " e.seq, e.kind, 11, 1, 'answered 500', false"
+        " FROM feed f JOIN events e ON e.id = f.event_id ORDER BY f.position LIMIT 1",
+        made.id,
+    )
+    assert await store.webhooks.retry_dead(HERE, made.id, None) == 1
+    return made
+
+
+async def test_a_dead_letter_whose_event_is_gone_is_kept(
+    store: Store, sql: asyncpg.Connection, dead: Endpoint, fast: WebhookSettings
+) -> None:
+    sending = store.webhooks.sending
+    (mine,) = await sending.take(10, 60_000)
+    ((_, position),) = await sending.asked([dead.id], 10)
+    await sql.execute("DELETE FROM feed")
+    async with WebhookCaller(allow_private=True) as caller:
+        held = Delivering(mine, monotonic_s() + 60, sending, caller, lambda *_: {}, fast)
+        await held.resend(position)
+    (letter,) = await store.webhooks.dead_letters(HERE, dead.id, 0, 10)
+    assert (letter.retry_asked, letter.attempts) == (False, 12)
+    assert "too old" in letter.last_error
+
+
+async def test_who_has_lost_the_lease_settles_no_dead_letter(store: Store, dead: Endpoint) -> None:
+    sending = store.webhooks.sending
+    (late,) = await sending.take(10, 0)
+    (mine,) = await sending.take(10, 60_000)
+    ((_, position),) = await sending.asked([dead.id], 10)
+    for error in ("refused", None):
+        await sending.settle_dead(late, position, error)
+        (letter,) = await store.webhooks.dead_letters(HERE, dead.id, 0, 10)
+        assert (letter.retry_asked, letter.attempts) == (True, 11)
+    await sending.settle_dead(mine, position, None)
+    assert await store.webhooks.dead_letters(HERE, dead.id, 0, 10) == []
 
 
 async def test_paused_and_resumed_with_nothing_lost(
