@@ -20,7 +20,7 @@ from typing import Any
 
 from api.clock import now_ms
 from api.store import migrate
-from api.store.restoring import begin_again, check_empty, describe, for_libpq
+from api.store.restoring import begin_again, check_empty, describe, for_libpq, forget_keys
 from api.supervisor import (
     DataFolder,
     Service,
@@ -38,7 +38,8 @@ MANIFEST = "manifest.json"
 DUMP = "database.dump"
 FOLDERS = ("segments", "journal")
 SETTINGS = ("city", "dispatch.yaml")
-KEYS = ("secret", "data-keys")
+SECRET = "secret"
+KEYS = (SECRET, "data-keys")
 CHUNK_BYTES = 1 << 20
 
 
@@ -70,11 +71,12 @@ async def backup(data: Path, target: Path, *, with_keys: bool = False) -> dict[s
     return manifest
 
 
-async def restore(source: Path, data: Path) -> dict[str, Any]:
+async def restore(source: Path, data: Path, *, revoke: bool = False) -> dict[str, Any]:
     """Restore the backup `source` into the new data folder `data`; gives the manifest.
 
     The database is the folder's own, or the empty one that `HEXRUN_POSTGRES_URL` names. An older
-    release's tables are brought up to date.
+    release's tables are brought up to date. What was revoked after the backup is good again,
+    unless all is to be over: with `revoke` API keys are deleted, and the secret stays out.
 
     Raises:
         MissingFile: `source` is no backup, or lacks a file.
@@ -92,8 +94,10 @@ async def restore(source: Path, data: Path) -> dict[str, Any]:
         await _run("pg_restore", [*options, str(source / DUMP)], url, data)
         await migrate(url)
         await begin_again(url, now_ms())
+        if revoke:
+            await forget_keys(url)
     for name in manifest["files"]:
-        if name != DUMP:
+        if name != DUMP and not (revoke and name == SECRET):
             await asyncio.to_thread(_copy, source / name, data / name)
     return manifest
 

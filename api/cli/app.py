@@ -133,6 +133,16 @@ def token(
     typer.echo(mint(secret, sub=sub, role=role, city=city, ttl_s=60 * minutes))
 
 
+@app.command("sweep")
+def sweep_files(data: Data = Path("data")) -> None:
+    """Drop old segments and journals that nobody has open, where no `hexrun up` does it."""
+    from api.keep import Keep
+    from api.supervisor.sweep import sweep_once
+
+    days = Keep.from_environment(os.environ).files_days
+    typer.echo(f"hexrun: {len(sweep_once(data, days))} files older than {days} days are dropped")
+
+
 @app.command("backup")
 def back_up(
     target: Annotated[Path, typer.Argument(help="A folder that does not exist yet.")],
@@ -154,6 +164,9 @@ def back_up(
 def restore_backup(
     source: Annotated[Path, typer.Argument(help="The folder that `hexrun backup` wrote.")],
     data: Annotated[Path, typer.Option(help="The new data folder.")],
+    revoke: Annotated[
+        bool, typer.Option("--revoke", help="Delete all API keys, and leave the secret out.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Restore a backup into a new data folder, and into the database that goes with it."""
@@ -161,7 +174,8 @@ def restore_backup(
 
     from api.backup import restore
 
-    _tell_backup(asyncio.run(restore(source, data)), f"from {source} in {data}", as_json)
+    manifest = asyncio.run(restore(source, data, revoke=revoke))
+    _tell_backup(manifest, f"from {source} in {data}", as_json)
 
 
 def _tell_backup(manifest: dict[str, Any], where: str, as_json: bool) -> None:

@@ -346,18 +346,24 @@ class Connection:
         assert claims is not None
         try:
             async with asyncio.timeout(ACTION_S):
-                if not self._is_sure:
-                    home = await room.registry.home(claims.sub)
-                    if home != (claims.tenant, claims.city):
-                        expected = "a rider whom this token's tenant and city registered"
-                        wrong = self.session.forbid("token.sub", claims.sub, expected)
-                        self._carry_out_now(wrong)
-                        return
-                    self._is_sure = True
-                await room.publisher.greet(self, claims.sub)
+                if await self._make_sure():
+                    await room.publisher.greet(self, claims.sub)
         except UNAVAILABLE:
             room.greet_later(self)
             raise
+
+    async def _make_sure(self) -> bool:
+        """Check a rider who was let in on trust; one of another tenant or city is sent away."""
+        room, claims = self._room, self.session.claims
+        assert room is not None
+        assert claims is not None
+        if not self._is_sure:
+            home = await room.registry.home(claims.sub)
+            self._is_sure = home == (claims.tenant, claims.city)
+            if not self._is_sure:
+                expected = "a rider whom this token's tenant and city registered"
+                self._carry_out_now(self.session.forbid("token.sub", claims.sub, expected))
+        return self._is_sure
 
     async def _claims(self, token: str) -> Claims | None:
         """The claims of a good token, counted; None after saying what is wrong with it."""
@@ -433,6 +439,9 @@ class Connection:
         ok, code, message = False, "", ""
         try:
             async with asyncio.timeout(ACTION_S):
+                # An action may come before the greeting that checks, or while that has failed.
+                if not await self._make_sure():
+                    return "forbidden"
                 outcome = await self._outcome(effect)
             if outcome.refusal is None:
                 ok, code = True, "ok"

@@ -30,6 +30,7 @@ _NO_OWNER = text("UPDATE leases SET epoch = epoch + 1, owner = '', expires_at_ms
 # that the lost history may have given is given again. No system writes a million events a second,
 # so what starts at a million for each second since 1970 is above all that any restore began.
 FROM_EACH_MS = 1_000
+_NO_KEYS = text("DELETE FROM keys")
 _LAST = text("SELECT coalesce(max(position), 0) FROM heads")
 _SKIP_POSITIONS = text(
     "INSERT INTO heads (city, position) VALUES (:nowhere, :position)"
@@ -91,6 +92,16 @@ async def begin_again(url: str, now_ms: int) -> None:
             await connection.execute(_NO_OWNER)
             await connection.execute(_NO_MEMBERS)
             await _skip(connection, now_ms * FROM_EACH_MS)
+    finally:
+        await engine.dispose()
+
+
+async def forget_keys(url: str) -> None:
+    """Delete all API keys: among them are those that were deleted after the backup."""
+    engine = _engine(url)
+    try:
+        async with engine.begin() as connection:
+            await connection.execute(_NO_KEYS)
     finally:
         await engine.dispose()
 

@@ -230,6 +230,32 @@ async def test_ids_and_positions_of_a_lost_history_are_never_given_again(saved: 
         assert all(b + 1_000_000 <= a for b, a in zip(before, after, strict=True))
 
 
+@pytest.mark.parametrize("revoke", [False, True])
+async def test_keys_and_tokens_of_before_are_over_if_asked_for(
+    saved: Path, tmp_path: Path, revoke: bool
+) -> None:
+    url = os.environ["HEXRUN_POSTGRES_URL"]
+    store = await Store.open(url)
+    await store.keys.create(
+        tenant="default",
+        city="demo",
+        role="operator",
+        sub="o",
+        label="",
+        at_ms=1,
+        expires_at_ms=None,
+    )
+    await store.close()
+    await backup(tmp_path / "data", tmp_path / "kept", with_keys=True)
+    await emptied(url)
+    await restore(tmp_path / "kept", tmp_path / "other", revoke=revoke)
+    store = await Store.open(url)
+    assert (await store.keys.of_tenant("default", "demo") == []) is revoke
+    await store.close()
+    assert (tmp_path / "other" / "secret").exists() is not revoke
+    assert (tmp_path / "other" / "segments" / "g1-1.seg").exists()
+
+
 @pytest.mark.parametrize("revision", ["0001", "0004"])
 async def test_an_older_release_s_backup(
     revision: str, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -241,14 +267,18 @@ async def test_an_older_release_s_backup(
     data.mkdir()
     manifest = await backup(data, tmp_path / "saved")
     assert manifest["revision"] == revision
-    sql = await asyncpg.connect(database_url.replace("+asyncpg", "", 1))
-    await sql.execute("DROP SCHEMA IF EXISTS parts CASCADE")
-    await sql.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
-    await sql.close()
+    await emptied(database_url)
     await restore(tmp_path / "saved", tmp_path / "other")
     store = await Store.open(database_url)
     assert (await offered(store, "first")).attempts == 1
     await store.close()
+
+
+async def emptied(url: str) -> None:
+    sql = await asyncpg.connect(url.replace("+asyncpg", "", 1))
+    await sql.execute("DROP SCHEMA IF EXISTS parts CASCADE")
+    await sql.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    await sql.close()
 
 
 async def upgrade_to(url: str, revision: str) -> None:

@@ -215,7 +215,7 @@ def test_the_units_start_what_the_command_line_has() -> None:
         (unit.name, line.removeprefix("ExecStart=").split()[1:])
         for unit in UNITS
         for line in unit.read_text().splitlines()
-        if line.startswith("ExecStart=")
+        if line.startswith("ExecStart=") and " role " in line
     ]
     wanted = {
         unit_name: set(re.findall(rf"{unit_name.split('@')[0]}@(\w+)\.service", text))
@@ -231,6 +231,17 @@ def test_the_units_start_what_the_command_line_has() -> None:
         assert known.exit_code == 0
         assert all(option in known.output for option in options if option.startswith("--"))
     assert started == set(ROLES)
+
+
+def test_files_are_swept_on_every_machine_that_writes_some(tmp_path: Path) -> None:
+    units = {unit.name: unit.read_text() for unit in UNITS}
+    for target in ("hexrun-doors.target", "hexrun-engine.target"):
+        assert "Wants=hexrun-sweep.timer" in units[target]
+    assert "[Timer]" in units["hexrun-sweep.timer"]
+    command = re.search(r"^ExecStart=\S+ (.*) --data \S+$", units["hexrun-sweep.service"], re.M)
+    assert command is not None
+    done = CliRunner().invoke(command_line, [command[1], "--data", str(tmp_path)])
+    assert (done.exit_code, done.output) == (0, "hexrun: 0 files older than 7 days are dropped\n")
 
 
 def test_the_example_of_the_environment(tmp_path: Path) -> None:

@@ -183,6 +183,25 @@ async def test_postgresql_gone(world: Any, postgres: Wire) -> None:
     await http
 
 
+async def test_who_was_let_in_on_trust_is_checked_before_he_acts(
+    world: Any, postgres: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where his action is the first that the database answers again."""
+    monkeypatch.setattr("api.gateway.room.Room.greet_later", lambda *_: None)
+    await world.start()
+    await world.place("a")
+    customer = await world.enter("customer", "cora")
+    await postgres.cut()
+    assert (await customer.hear("stale"))["what"] == ["orders"]
+    liar = await again_as(world, "r3", tenant="else")
+    await liar.hear("error")
+    await postgres.mend()
+    assert (await customer.hear("stale"))["what"] == []
+    await liar.say("accept", action_id="1", order_id="a", number=1)
+    assert (await liar.closed())[0] == 4403
+    assert "result" not in {message["type"] for message in liar.heard}
+
+
 async def test_redis_gone(world: Any, valkey: Wire) -> None:
     await world.start()
     rider = await serving(world)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from api.supervisor.sweep import sweep
+from api.supervisor.sweep import sweep, sweep_once
 
 DAY_MS = 86_400_000
 NOW_MS = 1_790_000_000_000
@@ -48,3 +48,16 @@ def test_a_closed_one_that_is_young_stays(tmp_path: Path) -> None:
     made(tmp_path, "a-1.seg", 6.9)
     made(tmp_path, "a-2.seg", 0)
     assert sweep(tmp_path, BEFORE_MS, NOW_MS) == []
+
+
+def test_without_a_holder_what_is_open_stays(tmp_path: Path) -> None:
+    """The last of a writer that is no more goes; a quiet writer's stays, however old."""
+    for folder in ("segments", "journal"):
+        (tmp_path / folder).mkdir()
+    for name in ("segments/a-1.seg", "segments/b-1.seg", "journal/demo-1.journal"):
+        made(tmp_path, name, 30)
+    (tmp_path / "segments" / "c-1.seg").write_bytes(b"young")
+    with (tmp_path / "segments" / "b-1.seg").open("ab"):
+        assert sorted(sweep_once(tmp_path, 7)) == ["a-1.seg", "demo-1.journal"]
+    assert sweep_once(tmp_path, 7) == ["b-1.seg"]
+    assert sweep_once(tmp_path / "none", 7) == []
