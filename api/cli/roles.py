@@ -66,14 +66,15 @@ async def dispatcher(settings: Settings, stop: asyncio.Event, ready: asyncio.Eve
 
 async def gateway(settings: Settings, stop: asyncio.Event, ready: asyncio.Event) -> None:
     """Takes fixes from the start, also while PostgreSQL is away."""
+    from api.data_keys import KeyRing
     from api.gateway import serve_gateway
-    from api.store import Store, open_ring
+    from api.store import UNAVAILABLE, Store, open_ring
 
     async with status_door("gateway", settings, stop, ready):
-        # Waits for PostgreSQL only where there is no file of keys yet.
-        keys = await when_there(lambda: open_ring(settings.data_keys, settings.postgres_url), stop)
-        if keys is None:
-            return
+        try:
+            keys = await open_ring(settings.data_keys, settings.postgres_url)
+        except UNAVAILABLE:
+            keys = KeyRing.open(settings.data_keys)  # fixes do not wait for the database
         store = await Store.open(settings.postgres_url, data_keys=keys, may_be_away=True)
         warming = asyncio.create_task(_warm_up_after(ready), name="warm up")
         try:
