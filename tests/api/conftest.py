@@ -23,9 +23,16 @@ from api.store import migrate
 from api.store.schema import metadata
 from api.supervisor import ServerUrls, leashed
 from api.supervisor.embedded import POSTGRES_VARIABLE, REDIS_VARIABLE
+from geo.datum import warm_up
 
 STOP_LIMIT_S = 30
 _numbers = itertools.cycle(range(1, 16))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def warm_conversions() -> None:
+    """As a process does beside opening its door; else the first test would wait for it."""
+    warm_up()
 
 
 @pytest.fixture(scope="session")
