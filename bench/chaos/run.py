@@ -27,6 +27,7 @@ from geo.errors import StartupError
 LOOK_S = 0.25
 OUTBOX_LIMIT_S = 60.0
 SHOWN_MAX = 20
+STOPPED = "stopped by a signal"
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def run(options: Options, form: str) -> int:
     """
     try:
         report, verdict = in_folder(options)
-    except (KeyboardInterrupt, asyncio.CancelledError):
+    except asyncio.CancelledError:
         return 130
     except (RunFailed, StartupError) as error:
         _say(f"the run could not be done: {error}")
@@ -90,8 +91,8 @@ def in_folder(options: Options) -> tuple[dict[str, Any], Verdict]:
         if keep:
             report["data"] = str(data)
         return report, verdict
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        keep = False
+    except asyncio.CancelledError as error:
+        keep = STOPPED not in error.args  # nobody has asked for it: look why
         raise
     finally:
         if keep:
@@ -112,8 +113,13 @@ async def _run(options: Options, data: Path) -> tuple[dict[str, Any], Verdict]:
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
     assert task is not None
+
+    def stop(number: signal.Signals) -> None:
+        _say(f"stopped by {number.name}")
+        task.cancel(STOPPED)
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, task.cancel)
+        loop.add_signal_handler(number, stop, number)
     told = {
         "seed": options.seed,
         "orders": options.orders,
