@@ -88,7 +88,7 @@ async def test_a_decision_and_a_write_that_never_come_end_the_round(world, monke
         await world.until(lambda: member.cities["demo"].rounds >= 2)
         assert await world.attempt("o1") is None
         async with world.store._engine.begin() as connection:
-            await connection.execute(text("SELECT 1 FROM orders FOR UPDATE"))
+            await connection.execute(text("LOCK TABLE assignments IN EXCLUSIVE MODE"))
             monkeypatch.setattr("api.dispatching.effects.ROUND_LIMIT_S", 20.0)
             os.kill(pid, signal.SIGCONT)
             await world.until(lambda: written(world))
