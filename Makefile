@@ -25,9 +25,11 @@ lint: install
 	$(RUN)/mypy
 	$(RUN)/lint-imports
 
+# Most tests wait for servers: three at a time. Those of a whole live system run by themselves.
 test: lint
 	@scripts/debian-packages chromium fonts-noto-cjk
-	$(RUN)/python -m pytest -m "not long" $(ARGS)
+	$(RUN)/python -m pytest -m "not long" -n 3 --dist loadfile --ignore tests/chaos --ignore tests/e2e $(ARGS)
+	$(RUN)/python -m pytest -m "not long" tests/chaos tests/e2e $(ARGS)
 
 test-long: install
 	@scripts/debian-packages chromium fonts-noto-cjk
