@@ -19,6 +19,7 @@ import pytest
 import redis.asyncio
 from sqlalchemy.engine import make_url
 
+from api.metrics import degraded, modes
 from api.store import migrate
 from api.store.schema import metadata
 from api.supervisor import ServerUrls, leashed
@@ -127,3 +128,10 @@ async def redis_url(servers: ServerUrls) -> AsyncIterator[str]:
         await client.flushdb()
     finally:
         await client.aclose()
+
+
+@pytest.fixture(autouse=True)
+def _no_mode_of_another_test() -> None:
+    """The degraded modes are the process's: what a test left on is not the next one's."""
+    for mode, city in modes():
+        degraded(mode, False, city)
