@@ -11,7 +11,7 @@ import pytest
 from api.auth import Tokens
 from api.cli import live
 from api.cli.dispatch_file import read_dispatch_file
-from api.cli.live import live_services, read_processes
+from api.cli.live import live_services, read_processes, read_spares
 from api.data_keys import KeyRing
 from api.supervisor import DataFolder
 from geo.errors import InvalidValue, StartupError
@@ -156,7 +156,20 @@ def test_as_many_processes_a_role_as_are_asked_for(tmp_path):
     ports = [s.env["HEXRUN_STATUS_PORT"] for s in services.values() if s.name != "migrate"]
     assert ports == [str(9100 + n) for n in range(8)]
     assert list(plain) == ["migrate", "sequencer", "dispatcher", "gateway", "http", "webhooks"]
-    assert not any(s.env for s in plain.values())
+    assert not any(s.env or s.spare for s in plain.values())
+
+
+def test_doors_have_spares_unless_they_are_not_wanted(tmp_path):
+    with DataFolder(tmp_path / "data") as folder:
+        services = live_services(folder, {"HEXRUN_PROCESSES": "http=2"}, spares=True)
+    assert [s.name for s in services if s.spare] == ["gateway", "http", "http-2"]
+    assert [read_spares({"HEXRUN_SPARES": given}) for given in ("", "0", "1")] == [
+        True,
+        False,
+        True,
+    ]
+    with pytest.raises(InvalidValue, match="HEXRUN_SPARES"):
+        read_spares({"HEXRUN_SPARES": "2"})
 
 
 @pytest.mark.parametrize("asked", ["http", "http=0", "http=33", "bots=1", "http=two"])

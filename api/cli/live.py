@@ -20,15 +20,20 @@ from geo.errors import InvalidValue, StartupError
 MIGRATED = "migrate"
 PROCESSES_VARIABLE = "HEXRUN_PROCESSES"
 PROCESSES_MAX = 32
+SPARES_VARIABLE = "HEXRUN_SPARES"
+DOORS = ("gateway", "http")  # what clients wait for when it dies
 STATUS_PORT_VARIABLE = "HEXRUN_STATUS_PORT"
 ROLES_IN_ORDER = ("sequencer", "dispatcher", "gateway", "http", "webhooks")
 
 
-def live_services(folder: DataFolder, environ: Mapping[str, str] = os.environ) -> list[Service]:
+def live_services(
+    folder: DataFolder, environ: Mapping[str, str] = os.environ, *, spares: bool = False
+) -> list[Service]:
     """PostgreSQL, Valkey, the migration, and every role, each after what it needs.
 
     As many processes a role as `HEXRUN_PROCESSES` says. A port named by `HEXRUN_STATUS_PORT` is
-    the first role's, and each that follows has the next.
+    the first role's, and each that follows has the next. With `spares` each door has a process
+    that waits to take its place.
     """
     migrate = replace(Service.role(MIGRATED), restart="on-failure")
     after = ("postgres", "valkey", MIGRATED)
@@ -38,8 +43,21 @@ def live_services(folder: DataFolder, environ: Mapping[str, str] = os.environ) -
         for number in range(count):
             name = role if number == 0 else f"{role}-{number + 1}"
             env = {STATUS_PORT_VARIABLE: str(status + len(roles))} if status else {}
-            roles.append(Service.role(role, after=after, name=name, env=env))
+            spare = spares and role in DOORS
+            roles.append(Service.role(role, after=after, name=name, env=env, spare=spare))
     return [*server_services(folder), migrate, *roles]
+
+
+def read_spares(environ: Mapping[str, str]) -> bool:
+    """Whether doors have spares: yes, unless `HEXRUN_SPARES` is 0.
+
+    Raises:
+        InvalidValue: it is neither 0 nor 1.
+    """
+    given = environ.get(SPARES_VARIABLE) or "1"
+    if given not in ("0", "1"):
+        raise InvalidValue(SPARES_VARIABLE, given, "0 or 1")
+    return given == "1"
 
 
 def read_processes(environ: Mapping[str, str]) -> dict[str, int]:
@@ -109,7 +127,8 @@ def up(data: Path) -> None:
         http, stream = set_ports()
         with DataFolder(data) as folder:
             city = remember_city(os.environ, folder.path).name
-            supervisor = Supervisor(folder, live_services(folder))
+            services = live_services(folder, spares=read_spares(os.environ))
+            supervisor = Supervisor(folder, services)
             print(f"hexrun: starting the city {city} in {data} ...", flush=True)
             await supervisor.start()
             address = f"http://127.0.0.1:{http}"

@@ -6,6 +6,7 @@ May import `api.supervisor.leash` and the error tree.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import stat
@@ -20,6 +21,7 @@ from api.supervisor import leash
 from geo.errors import StartupError
 
 READY_VARIABLE = "HEXRUN_READY_FD"
+TURN_VARIABLE = "HEXRUN_TURN_FD"
 LOG_BYTES_MAX = 16 * 1024 * 1024
 TAIL_BYTES_MAX = 16 * 1024
 POLL_S = 0.05
@@ -66,13 +68,34 @@ def announce_ready() -> None:
         pipe.write(b"ready\n")
 
 
+def is_spare() -> bool:
+    """Whether this process was started to wait until it is needed."""
+    return TURN_VARIABLE in os.environ
+
+
+def wait_for_turn() -> None:
+    """What a spare calls once it has read all it needs; returns when it is its turn.
+
+    From then on it logs to the file that it is told. It ends here, with code 0, when its
+    supervisor lets go of the pipe instead.
+    """
+    with os.fdopen(int(os.environ.pop(TURN_VARIABLE)), "rb") as pipe:
+        path = pipe.readline().rstrip(b"\n")
+    if not path:
+        sys.exit(0)
+    with open(path, "ab") as log:
+        os.dup2(log.fileno(), sys.stdout.fileno())
+        os.dup2(log.fileno(), sys.stderr.fileno())
+
+
 class Child:
     """A process with a leash, a session of its own and a log file.
 
     `log` gets stdout and stderr, appended; at start it is moved to `<log>.1` when it is over
     16 MiB. `death_signal` is sent when this process dies. `stop_steps` are (signal, seconds to
     wait for it) that `stop` goes through before SIGKILL. With `announces` the child is given the
-    pipe of `announce_ready`, and `announced` completes when it has spoken.
+    pipe of `announce_ready`, and `announced` completes when it has spoken. A `spare` waits in
+    `wait_for_turn` until `promote`.
 
     When the child ends, what is left of its process group is killed while the child itself is
     not reaped yet, so that its number cannot mean another group.
@@ -90,14 +113,16 @@ class Child:
         death_signal: signal.Signals = signal.SIGKILL,
         stop_steps: StopSteps = ((signal.SIGTERM, GRACE_S),),
         announces: bool = False,
+        spare: bool = False,
     ) -> None:
         self.name, self.argv, self.log = name, tuple(argv), log
         self._env = dict(os.environ if env is None else env)
         self._cwd, self._account, self._death_signal = cwd, account, death_signal
-        self._stop_steps, self._announces = stop_steps, announces
+        self._stop_steps, self._announces, self._spare = stop_steps, announces, spare
         self._process: subprocess.Popen[bytes] | None = None
         self._log_start = 0
         self._pidfd = -1
+        self._turn = -1
         self._poll: asyncio.TimerHandle | None = None
         self._ended: asyncio.Future[int] | None = None
         self.announced: asyncio.Future[None] | None = None
@@ -127,14 +152,14 @@ class Child:
             raise StartupError(f"{self.name}: a child is started once; make another one")
         loop = asyncio.get_running_loop()
         self._ended = loop.create_future()
+        env = {key: self._env[key] for key in self._env.keys() - {READY_VARIABLE, TURN_VARIABLE}}
         reader, writer = os.pipe() if self._announces else (-1, -1)
-        env = dict(self._env)
-        env.pop(READY_VARIABLE, None)
-        if self._announces:
-            env[READY_VARIABLE] = str(writer)
+        turn, self._turn = os.pipe() if self._spare else (-1, -1)
+        passed = {READY_VARIABLE: writer, TURN_VARIABLE: turn}
+        passed = {name: number for name, number in passed.items() if number >= 0}
+        env.update({name: str(number) for name, number in passed.items()})
         try:
-            with _open_log(self.log) as output:
-                self._log_start = output.tell()
+            with self._open_log() as output:
                 self._process = subprocess.Popen(
                     leashed(self.argv, death_signal=self._death_signal, account=self._account),
                     stdin=subprocess.DEVNULL,
@@ -143,19 +168,42 @@ class Child:
                     env=env,
                     cwd=self._cwd,
                     start_new_session=True,
-                    pass_fds=(writer,) if self._announces else (),
+                    pass_fds=tuple(passed.values()),
                 )
         except OSError as error:
             if self._announces:
                 os.close(reader)
+            self._let_go()
             raise StartupError(f"{self.name}: cannot start {self.argv[0]}: {error}") from error
         finally:
-            if self._announces:
-                os.close(writer)
+            for number in passed.values():
+                os.close(number)
         self._watch(loop)
         if self._announces:
             self.announced = loop.create_future()
             loop.add_reader(reader, self._hear, loop, reader)
+
+    def promote(self) -> None:
+        """Tell a spare that it is its turn. One that has ended does not hear it."""
+        self._spare = False
+        self._open_log().close()
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._turn, os.fsencode(self.log) + b"\n")
+        self._let_go()
+
+    def _open_log(self) -> BinaryIO:
+        """For appending. A spare leaves the file where it is: another process writes to it."""
+        path = self.log
+        if not self._spare and path.exists() and path.stat().st_size > LOG_BYTES_MAX:
+            path.replace(path.with_name(path.name + ".1"))
+        output = path.open("ab")
+        self._log_start = output.tell()
+        return output
+
+    def _let_go(self) -> None:
+        if self._turn >= 0:
+            os.close(self._turn)
+            self._turn = -1
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
         # A descriptor of the process itself: no thread, no SIGCHLD handler, any event loop.
@@ -185,6 +233,7 @@ class Child:
             loop.remove_reader(self._pidfd)
             os.close(self._pidfd)
             self._pidfd = -1
+        self._let_go()
         self._signal_group(signal.SIGKILL)
         self._ended.set_result(self._process.wait())
 
@@ -251,9 +300,3 @@ def _is_pipe(number: int) -> bool:
         return stat.S_ISFIFO(os.fstat(number).st_mode)
     except OSError:
         return False
-
-
-def _open_log(path: Path) -> BinaryIO:
-    if path.exists() and path.stat().st_size > LOG_BYTES_MAX:
-        path.replace(path.with_name(path.name + ".1"))
-    return path.open("ab")

@@ -25,6 +25,7 @@ ASK_LIMIT_S = 10.0
 HEALTH_EVERY_S = 5.0
 HEALTH_FAILURES_MAX = 3
 EXTERNAL_LIMIT_S = 10.0
+SPARE_AFTER_S = 3.0  # what comes after a start has the processors first
 
 _log = logging.getLogger("hexrun.supervisor")
 
@@ -68,6 +69,7 @@ class Runner:
         self._data, self._logs = data, logs
         self._environment, self._changed = environment, changed
         self._child: Child | None = None
+        self._spare: Child | None = None
         self._task: asyncio.Task[None] | None = None
         self._state: State = "waiting"
         self._restarts = 0
@@ -77,9 +79,14 @@ class Runner:
     @property
     def status(self) -> ServiceStatus:
         """How it is now."""
-        child = self._child
-        pid = child.pid if child is not None and child.alive else None
-        return ServiceStatus(self.service.name, pid, self._state, self._restarts, self._since_ms)
+        return ServiceStatus(
+            self.service.name,
+            _pid(self._child),
+            self._state,
+            self._restarts,
+            self._since_ms,
+            _pid(self._spare),
+        )
 
     def start(self, after: list[Runner]) -> None:
         """Run it once all of `after` came up. `came_up` fails with StartupError if it does not."""
@@ -91,6 +98,8 @@ class Runner:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})
+        if self._spare is not None:
+            await self._spare.stop()
         if self._state in ("ended", "failed", "external"):
             return
         if self._child is not None and self._child.alive:
@@ -132,7 +141,12 @@ class Runner:
             else:
                 ready_at_s = monotonic_s()
                 self._is_up()
-                code, healthy = await self._watch()
+                sparing = asyncio.create_task(self._keep_spare()) if self.service.spare else None
+                try:
+                    code, healthy = await self._watch()
+                finally:
+                    if sparing is not None:
+                        sparing.cancel()
                 ready_for_s = monotonic_s() - ready_at_s
                 if healthy and not self._wants_restart(code):
                     self._set("failed" if code else "ended")
@@ -163,12 +177,16 @@ class Runner:
         """Start a process and wait until it is ready."""
         self._set("starting")
         service = self.service
-        if service.server is not None:
-            await service.server.prepare()
-            self._child = service.server.child()
+        if self._spare is not None and self._spare.alive:
+            self._child, self._spare = self._spare, None
+            self._child.promote()
         else:
-            self._child = self._make_child()
-        self._child.start()
+            if service.server is not None:
+                await service.server.prepare()
+                self._child = service.server.child()
+            else:
+                self._child = self._make_child()
+            self._child.start()
         self._set("starting")
         _log.info("%s started as process %d", service.name, self._child.pid)
         try:
@@ -186,7 +204,22 @@ class Runner:
             )
         self._set("ready")
 
-    def _make_child(self) -> Child:
+    async def _keep_spare(self) -> None:
+        """Has a second process wait, for as long as the service runs."""
+        while True:
+            await asyncio.sleep(SPARE_AFTER_S)
+            try:
+                if self._spare is None or not self._spare.alive:
+                    self._spare = self._make_child(spare=True)
+                    self._spare.start()
+                    self._changed()
+                code = await self._spare.wait()
+                _log.warning("the spare of %s ended with %d", self.service.name, code)
+            except (StartupError, OSError) as error:
+                _log.error("no spare of %s: %s", self.service.name, error)
+            self._changed()
+
+    def _make_child(self, *, spare: bool = False) -> Child:
         service = self.service
         env = {**self._environment(), **service.env}
         argv = [part.replace(DATA, str(self._data)) for part in service.argv]
@@ -199,6 +232,7 @@ class Runner:
             env=env,
             stop_steps=((signal.SIGTERM, service.grace_s),),
             announces=service.announces,
+            spare=spare,
         )
 
     async def _until_ready(self, child: Child) -> bool:
@@ -270,3 +304,7 @@ class Runner:
         if state != self._state:
             self._state, self._since_ms = state, now_ms()
         self._changed()
+
+
+def _pid(child: Child | None) -> int | None:
+    return child.pid if child is not None and child.alive else None

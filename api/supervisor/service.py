@@ -45,7 +45,9 @@ class Service:
     own environment. It starts when all services in `after` are ready. It is ready when it has
     called `announce_ready` (with `announces`) and `ready` gives True; with neither, once started.
     From then on `healthy` (by default `ready`) is asked every few seconds; one that gives False,
-    raises or is late three times in a row has the process restarted. `ready_limit_s` and
+    raises or is late three times in a row has the process restarted. With `spare` a second
+    process waits, started and warm, to take the place of one that ends: it costs memory, and a
+    Python program must call `wait_for_turn`. `ready_limit_s` and
     `grace_s` (from SIGTERM to SIGKILL) are seconds; a server has its own way of stopping.
 
     Raises:
@@ -60,6 +62,7 @@ class Service:
     ready: Check | None = None
     healthy: Check | None = None
     announces: bool = False
+    spare: bool = False
     restart: Restart = "always"
     ready_limit_s: float = READY_LIMIT_S
     grace_s: float = GRACE_S
@@ -70,9 +73,11 @@ class Service:
             raise InvalidValue("service name", self.name, expected)
         if bool(self.argv) == (self.server is not None):
             raise InvalidValue(f"service {self.name}", self.argv, "either argv or a server")
-        if self.server is not None and (self.ready or self.healthy or self.announces):
-            expected = "no check: a server brings its own"
-            raise InvalidValue(f"service {self.name}", "ready, healthy or announces", expected)
+        if self.server is not None and (self.ready or self.healthy or self.announces or self.spare):
+            expected = "none of them: a server brings its own checks, and has no spare"
+            raise InvalidValue(
+                f"service {self.name}", "ready, healthy, announces or spare", expected
+            )
 
     @classmethod
     def role(
@@ -82,6 +87,7 @@ class Service:
         after: tuple[str, ...] = (POSTGRES, VALKEY),
         name: str | None = None,
         env: Mapping[str, str] | None = None,
+        spare: bool = False,
     ) -> Service:
         """A process of hexrun's own: `python -m api.cli role ROLE --data FOLDER ARGS...`.
 
@@ -95,6 +101,7 @@ class Service:
             env=env or {},
             after=after,
             announces=True,
+            spare=spare,
         )
 
 
@@ -102,7 +109,7 @@ class Service:
 class ServiceStatus:
     """How one service is; `pid` is None when no process runs, `since_ms` is when `state` began.
 
-    `restarts` counts the starts after the first one.
+    `restarts` counts the starts after the first one; `spare_pid` is the process that waits.
     """
 
     name: str
@@ -110,6 +117,7 @@ class ServiceStatus:
     state: State
     restarts: int
     since_ms: int
+    spare_pid: int | None = None
 
 
 def in_order(services: list[Service]) -> list[Service]:

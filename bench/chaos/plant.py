@@ -15,6 +15,7 @@ from typing import Any
 import asyncpg
 import yaml
 
+from api.cli.live import DOORS
 from api.supervisor import Child, DataFolder, EmbeddedPostgres, EmbeddedValkey, Service
 from bench.chaos.levers import Levers
 from bench.chaos.shim import compile_shim, shim_environment
@@ -153,7 +154,7 @@ def make_plant(folder: DataFolder, run: dict[str, Any], *, role_env: dict[str, s
     def role(name: str, twin: int, after: tuple[str, ...], **env: str) -> Service:
         service = f"{name}-{twin}"
         env = {**environment, **preload(service), **env}
-        started = Service.role(name, name=service, after=after, env=env)
+        started = Service.role(name, name=service, after=after, env=env, spare=name in DOORS)
         return replace(started, ready_limit_s=START_LIMIT_S)
 
     def tool(name: str, *after: str) -> Service:

@@ -29,7 +29,7 @@ LIMIT_S = 60
 # Imports once and forks a process a role: "start NAME" and "wait PID" on its standard input.
 LAUNCHER = """
 import asyncio, os, sys
-from api.cli.roles import ROLES, run_until_signal
+from api.cli.roles import load_role, run_until_signal
 from api.settings import Settings
 
 def serve(name):
@@ -38,7 +38,7 @@ def serve(name):
             await ready.wait()
             print("\\nready", os.getpid(), flush=True)
         saying = asyncio.create_task(say())
-        await ROLES[name](Settings.from_environment(), stop, ready)
+        await load_role(name)(Settings.from_environment(), stop, ready)
     run_until_signal(work)
 
 for line in sys.stdin:

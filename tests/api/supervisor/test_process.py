@@ -44,6 +44,34 @@ async def test_its_output_goes_to_its_log_only(tmp_path: Path) -> None:
     assert (tmp_path / "c.log").read_text().count("first") == 2
 
 
+async def test_a_spare_logs_to_the_file_of_its_turn(
+    tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "LOG_BYTES_MAX", 5)
+    log = tmp_path / "c.log"
+    log.write_text("what the one before said\n")
+    text = "from api.supervisor.process import wait_for_turn; wait_for_turn(); print('my turn')"
+    line = [sys.executable, "-c", text]
+    spare = Child("c", line, log=log, env=environment, spare=True)
+    spare.start()
+    assert log.read_text() == "what the one before said\n"
+    spare.promote()
+    assert await spare.wait() == 0
+    assert log.read_text() == "my turn\n"
+    assert spare.last_lines() == "my turn"
+    assert (tmp_path / "c.log.1").read_text() == "what the one before said\n"
+
+
+async def test_a_spare_ends_when_it_is_let_go(tmp_path: Path, environment: dict[str, str]) -> None:
+    text = "from api.supervisor.process import wait_for_turn; wait_for_turn(); print('my turn')"
+    line = [sys.executable, "-c", text]
+    spare = Child("c", line, log=tmp_path / "c.log", env=environment, spare=True)
+    spare.start()
+    spare._let_go()
+    assert await spare.wait() == 0
+    assert spare.last_lines() == ""
+
+
 async def test_a_large_log_is_moved_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "LOG_BYTES_MAX", 4)
     for word in ("first", "second"):

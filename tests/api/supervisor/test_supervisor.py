@@ -137,6 +137,55 @@ async def test_what_is_not_healthy_is_restarted(
         assert supervisor.status()[0].pid != first
 
 
+SPARE = """
+import os, signal, sys, time
+from api.supervisor.process import announce_ready, is_spare, wait_for_turn
+if is_spare():
+    print("a spare waits", flush=True)
+    wait_for_turn()
+print("serves", os.getpid(), flush=True)
+announce_ready()
+time.sleep(600)
+"""
+
+
+async def test_a_spare_takes_the_place_of_what_dies(
+    folder: DataFolder,
+    environment: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    all_gone: Callable[..., Awaitable[None]],
+) -> None:
+    monkeypatch.setattr(runner, "SPARE_AFTER_S", 0.1)
+    argv = (sys.executable, "-c", SPARE)
+    door = Service("door", argv, announces=True, spare=True, env=environment)
+    pids = set()
+    async with running(folder, door) as supervisor:
+
+        def told() -> dict[str, Any]:
+            found: dict[str, Any] = json.loads(supervisor.status_file.read_text())["services"][0]
+            pids.update({found["pid"], found["spare_pid"]} - {None})
+            return found
+
+        for restarts in range(3):
+            await until(lambda: told()["spare_pid"] is not None)
+            before = told()
+            assert (before["state"], before["restarts"]) == ("ready", restarts)
+            os.kill(before["pid"], signal.SIGKILL)
+            await until(
+                lambda n=restarts: (told()["state"], told()["restarts"]) == ("ready", n + 1)
+            )
+            assert told()["pid"] == before["spare_pid"]
+        await until(lambda: told()["spare_pid"] is not None)
+        serving, waiting = told()["pid"], told()["spare_pid"]
+        os.kill(waiting, signal.SIGKILL)  # one that dies is replaced, and nobody else disturbed
+        await until(lambda: told()["spare_pid"] not in (None, waiting))
+        assert (told()["pid"], told()["restarts"]) == (serving, 3)
+    await all_gone(pids, 5)
+    said = (folder.logs / "door.log").read_text().splitlines()
+    assert [line for line in said if line.startswith("serves")][-1] == f"serves {serving}"
+    assert len(pids) == 6
+
+
 async def test_a_child_that_ignores_sigterm_is_killed_after_its_grace(
     folder: DataFolder, all_gone: Callable[..., Awaitable[None]], descendants: Callable[..., Any]
 ) -> None:
