@@ -1,7 +1,7 @@
 """The command `hexrun`; the one place that may import both api and sim.
 
 app       the commands and their options
-roles     one process of the live system each: http, gateway, sequencer, dispatcher, bots
+roles     one process of the live system each, a module a role
 live      `hexrun up` and the demo's services under the supervisor
 demo      `hexrun demo`: the live city with bots, status line and KPIs
 bots      riders and customers who use the live system through its doors
