@@ -82,14 +82,6 @@ class PersonalStore:
         subject = rider_subject(rider_id)
         return self._seal(subject, tenant, city, subject, value, at_ms)
 
-    async def put_rider(
-        self, rider_id: str, tenant: str, city: str, value: RiderPersonal, at_ms: int
-    ) -> None:
-        """Write what is known of the rider, in place of what was."""
-        sealed = self.seal_rider(rider_id, tenant, city, value, at_ms)
-        async with self._engine.begin() as connection:
-            await put(connection, sealed)
-
     async def of_order(self, order: Order) -> OrderPersonal:
         """NOTHING when it is erased, was never there, or does not open (which is logged)."""
         return (await self.of_orders([order]))[order.id]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
@@ -24,11 +25,10 @@ async def store(migrated_url: str, sql: asyncpg.Connection, tmp_path: Path) -> A
 
 
 async def test_it_erases_until_nothing_is_due_and_stops(
-    store: Store, sql: asyncpg.Connection
+    store: Store, sql: asyncpg.Connection, registered: Callable[..., Any]
 ) -> None:
     for rider_id in ("rita", "rob"):
-        own = RiderPersonal(name="Quuxolina")
-        await store.personal.put_rider(rider_id, "default", "demo", own, 1)
+        await registered(rider_id, RiderPersonal(name="Quuxolina"))
     await sql.execute("UPDATE personal SET erase_at_ms = 2 WHERE subject = 'rider/rita'")
     stop = asyncio.Event()
     tidying = asyncio.create_task(keep_tidy(store, stop))
