@@ -87,12 +87,16 @@ async def gateway(settings: Settings, stop: asyncio.Event, ready: asyncio.Event)
 
 
 async def http(settings: Settings, stop: asyncio.Event, ready: asyncio.Event) -> None:
+    """Of the folder's `dispatch.yaml` it knows what holds for claims from the hall."""
+    from api.cli.dispatch_file import read_dispatch_file
     from api.http import serve_http
 
+    how = read_dispatch_file(settings.data)
+    most = {area.name: how.of(area.name).policy.hall_orders_max for area in settings.cities}
     async with status_door("http", settings, stop, ready):
         warming = asyncio.create_task(_warm_up_after(ready), name="warm up")
         try:
-            await serve_http(settings, stop, ready=lambda port: ready.set())
+            await serve_http(settings, stop, ready=lambda port: ready.set(), hall_orders_max=most)
         finally:
             warming.cancel()
 
