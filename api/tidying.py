@@ -8,11 +8,12 @@ run: each takes the rows that no other has locked.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import structlog
 
 from api.cancelling import end_if_cancelled
-from api.clock import DAY_MS, monotonic_s, now_ms
+from api.clock import DAY_MS, now_ms
 from api.feed import pause
 from api.store import UNAVAILABLE, Store
 
@@ -26,28 +27,36 @@ log = structlog.get_logger(__name__)
 
 async def keep_tidy(store: Store, stop: asyncio.Event) -> None:
     """Call `store.personal.tidy` each minute until `stop` is set. Outlives a lost PostgreSQL."""
-    search_at_s = 0.0
+
+    async def tidy() -> float:
+        return AGAIN_S if await store.personal.tidy(now_ms()) else EVERY_S
+
+    async def search() -> float:
+        listed = 0
+        async for found in store.personal.search(now_ms() - SEARCH_MS):
+            listed += found
+            if found:
+                await store.personal.adopt()
+            await pause(stop, AGAIN_S)
+            if stop.is_set():
+                break
+        if listed:
+            log.warning("texts_in_the_clear", orders=listed)
+        return SEARCH_EVERY_S
+
+    # Beside each other: looking through the days of large cities takes minutes.
+    await asyncio.gather(_repeat(tidy, stop), _repeat(search, stop))
+
+
+async def _repeat(work: Callable[[], Awaitable[float]], stop: asyncio.Event) -> None:
+    """`work` gives the seconds until it is due again; one that failed is, after a minute."""
     while not stop.is_set():
-        done = 0
+        wait_s = EVERY_S
         try:
-            if monotonic_s() >= search_at_s:
-                await _search(store, stop)
-                search_at_s = monotonic_s() + SEARCH_EVERY_S
-            done = await store.personal.tidy(now_ms())
+            wait_s = await work()
         except UNAVAILABLE as error:
             log.warning("personal_not_tidied", error=type(error).__name__)
         except Exception:
             log.exception("personal_not_tidied")
         end_if_cancelled()
-        await pause(stop, AGAIN_S if done else EVERY_S)
-
-
-async def _search(store: Store, stop: asyncio.Event) -> None:
-    listed = 0
-    async for found in store.personal.search(now_ms() - SEARCH_MS):
-        listed += found
-        await pause(stop, AGAIN_S)
-        if stop.is_set():
-            return
-    if listed:
-        log.warning("texts_in_the_clear", orders=listed)
+        await pause(stop, wait_s)
