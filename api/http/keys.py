@@ -17,7 +17,7 @@ from api.http.audit import about
 from api.http.errors import RESPONSES
 from api.http.forms import AtMs, Form, Id
 from api.http.retries import OptionalKey, key_of, mark
-from geo.errors import Forbidden, NotFound
+from geo.errors import Forbidden, InvalidValue, NotFound
 
 router = APIRouter(prefix="/v1/keys", tags=["keys"], responses=RESPONSES)
 
@@ -68,6 +68,9 @@ async def create(
 ) -> NewKeyAnswer:
     """A key for the operator's tenant and city. 409 where a retry's key cannot be shown again."""
     only(caller, Role.OPERATOR)
+    at_ms = now_ms()
+    if form.expires_at_ms is not None and form.expires_at_ms <= at_ms:
+        raise InvalidValue("expires_at_ms", form.expires_at_ms, f"later than {at_ms}")
 
     def secret_of(seed: str) -> str:
         """Who reads the database finds the seed of a retry there, but not the token secret."""
@@ -80,7 +83,7 @@ async def create(
         role=form.role,
         sub=form.sub,
         label=form.label,
-        at_ms=now_ms(),
+        at_ms=at_ms,
         expires_at_ms=form.expires_at_ms,
         secret_of=secret_of,
         idempotency=key_of(caller, idempotency_key, "keys", form, parts),

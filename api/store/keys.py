@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from api.store.answers import once
 from api.store.schema import audit, keys, revocations
 from api.store.values import IdempotencyKey
-from geo.errors import Conflict, InvalidValue
+from geo.errors import Conflict
 
 KEY_PREFIX = "hxk_"
 KEY_CHARS_MAX = 128
@@ -117,7 +117,6 @@ class KeyStore:
         Raises:
             Conflict: the idempotency key was used with another body, or what it made cannot be
                 shown again: it is deleted, or `secret_of` makes another secret now.
-            InvalidValue: `expires_at_ms` is over.
         """
         key = ApiKey(
             id=secrets.token_hex(6),
@@ -132,8 +131,6 @@ class KeyStore:
         seed = secrets.token_urlsafe(32)
 
         async def make(connection: AsyncConnection) -> _Made:
-            if expires_at_ms is not None and expires_at_ms <= at_ms:
-                raise InvalidValue("expires_at_ms", expires_at_ms, f"later than {at_ms}")
             row = {c.name: getattr(key, c.name) for c in _SHOWN}
             row["digest"] = _digest(secret_of(seed))
             await connection.execute(insert(keys).values(row))
