@@ -27,12 +27,14 @@ lint: install
 
 # Most tests wait for servers: three at a time. Those of a whole live system run by themselves.
 test: lint
-	@scripts/debian-packages chromium fonts-noto-cjk nginx gcc libc6-dev
+	@scripts/debian-packages chromium fonts-noto-cjk nginx gcc libc6-dev faketime
+	@command -v node >/dev/null || scripts/debian-packages nodejs
 	$(RUN)/python -m pytest -m "not long" -n 3 --dist loadfile --ignore tests/chaos --ignore tests/e2e $(ARGS)
 	$(RUN)/python -m pytest -m "not long" tests/chaos tests/e2e $(ARGS)
 
 test-long: install
-	@scripts/debian-packages chromium fonts-noto-cjk nginx gcc libc6-dev
+	@scripts/debian-packages chromium fonts-noto-cjk nginx gcc libc6-dev faketime
+	@command -v node >/dev/null || scripts/debian-packages nodejs
 	$(RUN)/python -m pytest -m long --timeout 3600 $(ARGS)
 
 bench: install

@@ -1,9 +1,9 @@
 """The status door of a role: `/livez`, `/readyz` and `/metrics` on loopback, on a port of its own.
 
-May import the exposition, the settings and the clock. The port is written to the data folder's
-`run/<role>-<pid>.json`, and with those of all that live to `run/prometheus.json`, in the form that
-Prometheus reads (`file_sd_configs`). Whoever opens or closes a door writes that list anew under a
-lock, and leaves out whoever has died.
+May import the exposition, the settings, the clock and `alive`. The port is written to the data
+folder's `run/<role>-<pid>.json`, and with those of all that live to `run/prometheus.json`, in the
+form that Prometheus reads (`file_sd_configs`). Whoever opens or closes a door writes that list anew
+under a lock, and leaves out whoever has died.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 
 import structlog
 
+from api.alive import is_alive
 from api.clock import now_ms
 from api.exposition import METRICS_PATH, degraded_now, exposed, may_read
 from api.settings import Settings
@@ -141,20 +142,10 @@ def _targets(run: Path) -> list[dict[str, Any]]:
         match = _NAME.fullmatch(path.name)
         if match is None:
             continue
-        if not _is_alive(int(match[1])):
+        if not is_alive(int(match[1])):
             path.unlink(missing_ok=True)
             continue
         about = json.loads(path.read_text())
         labels = {"role": about["role"]}
         found.append({"targets": [f"{LOOPBACK}:{about['port']}"], "labels": labels})
     return found
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

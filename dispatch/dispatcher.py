@@ -44,7 +44,8 @@ from geo.distance import Plane
 from geo.errors import InvalidValue
 from geo.travel import TravelModel
 
-REPEAT_MS = 10_000
+# A timer that nobody has answered is asked again, ever later.
+REPEAT_MS, REPEAT_MAX_MS = 1_000, 10_000
 ENDED_MAX = 10_000  # ended orders that are remembered, so that nothing repeated revives one
 
 
@@ -115,7 +116,8 @@ class Dispatcher:
 
     A plan in flight keeps its orders and riders out of later rounds until their events arrive or
     `PlanWritten` says that they were dropped. Timers (offers that end, orders that open, expire or
-    complete) become `Ask` effects, repeated every REPEAT_MS for as long as they are not answered.
+    complete) become `Ask` effects, repeated for as long as they are not answered: after REPEAT_MS,
+    then twice as long each time, up to REPEAT_MAX_MS.
     """
 
     def __init__(self, city: str, plane: Plane, travel: TravelModel, policy: Policy) -> None:
@@ -131,7 +133,8 @@ class Dispatcher:
         self._rider_seq: dict[str, int] = {}
         self._in_flight: dict[str, str] = {}  # order id -> rider id of a plan being written
         self._deciding = False
-        self._timers: list[tuple[int, int, str, Command]] = []
+        # (due, running number, order id, command, pause before it is asked again)
+        self._timers: list[tuple[int, int, str, Command, int]] = []
         self._timer_number = 0
         self._next_round = 0
         self._waiting: set[str] = set()
@@ -160,10 +163,11 @@ class Dispatcher:
     def tick(self, now_ms: int) -> None:
         """Asks what is due, and starts a round when one is due and an order waits."""
         while self._timers and self._timers[0][0] <= now_ms:
-            _, _, order_id, command = heappop(self._timers)
+            _, _, order_id, command, pause_ms = heappop(self._timers)
             if self._still_due(order_id, command):
                 self._outbox.append(Ask(order_id=order_id, command=replace(command, at_ms=now_ms)))
-                self._at(now_ms + REPEAT_MS, order_id, command)
+                later_ms = min(2 * pause_ms, REPEAT_MAX_MS)
+                self._at(now_ms + pause_ms, order_id, command, later_ms)
             elif isinstance(command, Expire):
                 self._expiring.discard(order_id)
         if now_ms >= self._next_round and self._waiting and not self._deciding:
@@ -407,9 +411,9 @@ class Dispatcher:
         self._done.add(order_id)
         self._at(at_ms + self.policy.complete_after_ms, order_id, Complete(at_ms=0))
 
-    def _at(self, due_ms: int, order_id: str, command: Command) -> None:
+    def _at(self, due_ms: int, order_id: str, command: Command, pause_ms: int = REPEAT_MS) -> None:
         self._timer_number += 1
-        heappush(self._timers, (due_ms, self._timer_number, order_id, command))
+        heappush(self._timers, (due_ms, self._timer_number, order_id, command, pause_ms))
 
     def _still_due(self, order_id: str, command: Command) -> bool:
         order = self._orders.get(order_id)

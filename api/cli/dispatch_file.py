@@ -1,18 +1,21 @@
-"""`dispatch.yaml` of the data folder: how its cities are dispatched."""
+"""`dispatch.yaml` of the data folder: how its cities are dispatched.
+
+What only some readers need is imported where it is used: an HTTP process starts without it.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from api.dispatching import City
-from api.journal import CityShape
 from api.settings import CityArea
 from dispatch.policy import Policy
-from sim.scenario import first_wrong, read_yaml
+
+if TYPE_CHECKING:
+    from api.dispatching import City
 
 DISPATCH_NAME = "dispatch.yaml"
 
@@ -46,9 +49,16 @@ class DispatchFile(How):
 
     cities: dict[str, How] = field(default_factory=dict)
 
+    def of(self, city: str) -> How:
+        """How the city is dispatched."""
+        return self.cities.get(city, self)
+
     def city(self, area: CityArea) -> City:
         """The area as the file would have it dispatched."""
-        how = self.cities.get(area.name, self)
+        from api.dispatching import City
+        from api.journal import CityShape
+
+        how = self.of(area.name)
         travel = how.travel.model, how.travel.detour
         shape = CityShape(
             name=area.name, lat=area.lat, lon=area.lon, travel=travel[0], detour=travel[1]
@@ -64,6 +74,8 @@ def read_dispatch_file(data: Path) -> DispatchFile:
     path = data / DISPATCH_NAME
     if not path.is_file():
         return DispatchFile()
+    from sim.scenario import first_wrong, read_yaml
+
     try:
         found = _filled_up(read_yaml(path.read_text(), str(path)))
         return TypeAdapter(DispatchFile).validate_python(found)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hmac
+from base64 import urlsafe_b64encode
 from dataclasses import asdict
 from typing import Annotated, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from pydantic import BaseModel, StringConstraints
 
 from api.auth import TTL_S_MAX, Role
@@ -14,10 +16,12 @@ from api.http.access import Caller, PathId, WithParts, only
 from api.http.audit import about
 from api.http.errors import RESPONSES
 from api.http.forms import AtMs, Form, Id
+from api.http.retries import OptionalKey, key_of, mark
 from geo.errors import Forbidden, InvalidValue, NotFound
 
 router = APIRouter(prefix="/v1/keys", tags=["keys"], responses=RESPONSES)
 
+SECRET = "the secret of an API key"  # what else is signed by the token secret begins otherwise
 Label = Annotated[str, StringConstraints(max_length=100, pattern=r"^[^\x00]*$")]
 
 
@@ -45,7 +49,7 @@ class KeyAnswer(BaseModel):
 
 
 class NewKeyAnswer(KeyAnswer):
-    """`key` is shown this once; nobody can show it again."""
+    """`key` is shown this once, and to a retry with the same Idempotency-Key for two days."""
 
     key: str
 
@@ -55,12 +59,24 @@ class KeysAnswer(BaseModel):
 
 
 @router.post("", status_code=201)
-async def create(form: KeyForm, caller: Caller, parts: WithParts) -> NewKeyAnswer:
-    """A key for the operator's tenant and city."""
+async def create(
+    form: KeyForm,
+    caller: Caller,
+    parts: WithParts,
+    response: Response,
+    idempotency_key: OptionalKey = None,
+) -> NewKeyAnswer:
+    """A key for the operator's tenant and city. 409 where a retry's key cannot be shown again."""
     only(caller, Role.OPERATOR)
     at_ms = now_ms()
     if form.expires_at_ms is not None and form.expires_at_ms <= at_ms:
         raise InvalidValue("expires_at_ms", form.expires_at_ms, f"later than {at_ms}")
+
+    def secret_of(seed: str) -> str:
+        """Who reads the database finds the seed of a retry there, but not the token secret."""
+        mixed = hmac.digest(parts.settings.secret.encode(), f"{SECRET}\n{seed}".encode(), "sha256")
+        return urlsafe_b64encode(mixed).decode().rstrip("=")
+
     made = await parts.store.keys.create(
         tenant=caller.tenant,
         city=caller.city,
@@ -69,8 +85,11 @@ async def create(form: KeyForm, caller: Caller, parts: WithParts) -> NewKeyAnswe
         label=form.label,
         at_ms=at_ms,
         expires_at_ms=form.expires_at_ms,
+        secret_of=secret_of,
+        idempotency=key_of(caller, idempotency_key, "keys", form, parts),
     )
     about(made.key.id)
+    mark(response, made.replayed)
     return NewKeyAnswer.model_validate(asdict(made.key) | {"key": made.text})
 
 

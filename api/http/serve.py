@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import uvicorn
 from redis.asyncio import Redis
@@ -32,13 +32,18 @@ class _Server(uvicorn.Server):
 
 
 async def serve_http(
-    settings: Settings, stop: asyncio.Event, *, ready: Callable[[int], None] | None = None
+    settings: Settings,
+    stop: asyncio.Event,
+    *,
+    ready: Callable[[int], None] | None = None,
+    hall_orders_max: Mapping[str, int] | None = None,
 ) -> None:
     """Bring the database up to date, once it answers, and serve until `stop` is set.
 
     On `settings.host`:`http_port`, which several processes may serve. `ready` is called with the
     port once it listens. After `stop`, `/readyz` is 503 and the door stays open for
-    `settings.lead_s`; then requests that are under way have 10 s to end.
+    `settings.lead_s`; then requests that are under way have 10 s to end. `hall_orders_max` is by
+    city, of its policy.
 
     Raises:
         StartupError: the port cannot be had.
@@ -50,7 +55,10 @@ async def serve_http(
         await migrate(settings.postgres_url)
         data_keys = await open_ring(settings.data_keys, settings.postgres_url)
         return await Store.open(
-            settings.postgres_url, data_keys=data_keys, masked_numbers=settings.masked_numbers
+            settings.postgres_url,
+            data_keys=data_keys,
+            masked_numbers=settings.masked_numbers,
+            hall_orders_max=hall_orders_max,
         )
 
     store = await when_there(opened, stop)

@@ -8,7 +8,7 @@ so from memory. What goes there looks without a lock first.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from sqlalchemy import select
@@ -27,6 +27,7 @@ from geo.errors import NotFound
 
 HALL_READ_MAX = 500
 TAKEN = "already_taken"
+_SHIPPED = Policy()
 
 
 @dataclass(slots=True)
@@ -42,13 +43,17 @@ class _Gate:
 
 
 class Hall:
-    """`written` is called after a commit; `orders_max` live orders a rider may claim up to."""
+    """`written` is called after a commit.
+
+    A rider may claim up to so many live orders as `orders_max` says of his city, or the shipped
+    policy where it says nothing.
+    """
 
     def __init__(
         self,
         engine: AsyncEngine,
         written: Callable[[], None],
-        orders_max: int = Policy().hall_orders_max,
+        orders_max: Mapping[str, int],
     ) -> None:
         self._engine, self._written, self._orders_max = engine, written, orders_max
         self._gates: dict[str, _Gate] = {}
@@ -144,7 +149,8 @@ class Hall:
         held = [order_from_json(body) for body in bodies]
         offered = AssignmentState.OFFERED
         serves = sum(o.assignment is not None and o.assignment.state is not offered for o in held)
-        refused = barred(order, rider, command.at_ms, serves, self._orders_max)
+        orders_max = self._orders_max.get(order.city, _SHIPPED.hall_orders_max)
+        refused = barred(order, rider, command.at_ms, serves, orders_max)
         if refused is not None:
             return refused
         route = route_with(order, held)

@@ -9,14 +9,17 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from sqlalchemy import delete, insert, or_, select, update
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from api.store.answers import once
 from api.store.schema import audit, keys, revocations
+from api.store.values import IdempotencyKey
+from geo.errors import Conflict
 
 KEY_PREFIX = "hxk_"
 KEY_CHARS_MAX = 128
@@ -40,10 +43,18 @@ class ApiKey:
 
 
 class NewKey(NamedTuple):
-    """A key that was just made; `text` is shown once and kept nowhere."""
+    """A key and its `text`, which is kept nowhere; `replayed` when a retry is told it again."""
 
     key: ApiKey
     text: str
+    replayed: bool
+
+
+class _Made(NamedTuple):
+    """What is kept of a key's making, to answer a retry: of the secret only what it came from."""
+
+    key_id: str
+    seed: str
 
 
 class Revocation(NamedTuple):
@@ -95,8 +106,18 @@ class KeyStore:
         label: str,
         at_ms: int,
         expires_at_ms: int | None,
+        secret_of: Callable[[str], str] = str,
+        idempotency: IdempotencyKey | None = None,
     ) -> NewKey:
-        """A key `hxk_<id>_<secret>`."""
+        """A key `hxk_<id>_<secret>`; a known `idempotency` gives the key that it made, again.
+
+        The secret is `secret_of` a random seed. The seed is kept with the answer for a retry, so
+        with an `idempotency` it must need more than the seed to make the secret.
+
+        Raises:
+            Conflict: the idempotency key was used with another body, or what it made cannot be
+                shown again: it is deleted, or `secret_of` makes another secret now.
+        """
         key = ApiKey(
             id=secrets.token_hex(6),
             tenant=tenant,
@@ -107,17 +128,37 @@ class KeyStore:
             created_at_ms=at_ms,
             expires_at_ms=expires_at_ms,
         )
-        secret = secrets.token_urlsafe(32)
-        row = {c.name: getattr(key, c.name) for c in _SHOWN} | {"digest": _digest(secret)}
-        async with self._engine.begin() as connection:
+        seed = secrets.token_urlsafe(32)
+
+        async def make(connection: AsyncConnection) -> _Made:
+            row = {c.name: getattr(key, c.name) for c in _SHOWN}
+            row["digest"] = _digest(secret_of(seed))
             await connection.execute(insert(keys).values(row))
-        return NewKey(key, f"{KEY_PREFIX}{key.id}_{secret}")
+            return _Made(key.id, seed)
+
+        made, replayed = await once(self._engine, idempotency, at_ms, _Made, make)
+        secret = secret_of(made.seed)
+        text = f"{KEY_PREFIX}{made.key_id}_{secret}"
+        if not replayed:
+            return NewKey(key, text, replayed)
+        found = await self._of_text(text)
+        if found is None:
+            raise Conflict(f"key {made.key_id} cannot be shown again: delete it, make another")
+        return NewKey(found, text, replayed)
 
     async def find(self, text: str, at_ms: int) -> ApiKey | None:
         """The key of this text, None when there is none; an expired one is given too.
 
         Notes that it was used, at most once an hour.
         """
+        found = await self._of_text(text)
+        if found is None:
+            return None
+        if found.last_used_ms is None or found.last_used_ms < at_ms - USED_STEP_MS:
+            await self._note_used(found.id, at_ms - at_ms % USED_STEP_MS)
+        return found
+
+    async def _of_text(self, text: str) -> ApiKey | None:
         key_id, _, secret = text.removeprefix(KEY_PREFIX).partition("_")
         if len(text) > KEY_CHARS_MAX or not (key_id.isascii() and key_id.isalnum()):
             return None
@@ -126,10 +167,7 @@ class KeyStore:
             row = (await connection.execute(query)).mappings().first()
         if row is None or not hmac.compare_digest(row["digest"], _digest(secret)):
             return None
-        found = ApiKey(**{c.name: row[c.name] for c in _SHOWN})
-        if found.last_used_ms is None or found.last_used_ms < at_ms - USED_STEP_MS:
-            await self._note_used(key_id, at_ms - at_ms % USED_STEP_MS)
-        return found
+        return ApiKey(**{c.name: row[c.name] for c in _SHOWN})
 
     async def _note_used(self, key_id: str, hour_ms: int) -> None:
         older = or_(keys.c.last_used_ms.is_(None), keys.c.last_used_ms < hour_ms)

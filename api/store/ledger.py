@@ -75,11 +75,6 @@ class LedgerStore:
         async with self._engine.connect() as connection:
             return int(await connection.scalar(query) or 0)
 
-    async def trial_balance(self) -> dict[str, int]:
-        """The balance of every account, in fen; they add up to 0. Reads the whole ledger."""
-        async with self._engine.connect() as connection:
-            return {account: int(fen) for account, fen in await connection.execute(_TRIAL)}
-
     async def note_payment(self, notice: PaymentNotice, at_ms: int) -> Noted:
         """One payment to the customer's credit, however often the notice comes.
 
@@ -154,13 +149,6 @@ def _recorded(row: RowMapping) -> Recorded:
         ),
     )
 
-
-_TRIAL = text("""
-SELECT account, sum(fen) FROM (
-    SELECT credit AS account, sum(fen) AS fen FROM transfers GROUP BY credit
-    UNION ALL SELECT debit, -sum(fen) FROM transfers GROUP BY debit) AS sides
-GROUP BY account ORDER BY account
-""")
 
 _NOTE = text("""
 WITH next AS MATERIALIZED (

@@ -6,7 +6,7 @@ or rider does, then until its age or its owner ends it. Nothing here is written 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -29,7 +29,7 @@ from api.personal import (
     without_texts,
 )
 from api.store.numbers import SandboxNumbers
-from api.store.schema import LIVE_ORDER, among, personal
+from api.store.schema import LIVE_ORDER, among, heads, personal
 from dispatch.model import Order
 from geo.errors import StartupError, Unreadable
 
@@ -81,14 +81,6 @@ class PersonalStore:
         """The rider's row, to be written with him."""
         subject = rider_subject(rider_id)
         return self._seal(subject, tenant, city, subject, value, at_ms)
-
-    async def put_rider(
-        self, rider_id: str, tenant: str, city: str, value: RiderPersonal, at_ms: int
-    ) -> None:
-        """Write what is known of the rider, in place of what was."""
-        sealed = self.seal_rider(rider_id, tenant, city, value, at_ms)
-        async with self._engine.begin() as connection:
-            await put(connection, sealed)
 
     async def of_order(self, order: Order) -> OrderPersonal:
         """NOTHING when it is erased, was never there, or does not open (which is logged)."""
@@ -214,6 +206,22 @@ class PersonalStore:
             await self._unseal(connection, found)
         return len(found)
 
+    async def search(self, since_ms: int, limit: int = TIDY_MAX) -> AsyncIterator[int]:
+        """List for `adopt` the orders since then that hold texts but stand in no list.
+
+        Looks at `limit` orders at a time, and gives how many of them it has listed.
+        """
+        async with self._engine.connect() as connection:
+            cities = (await connection.scalars(select(heads.c.city))).all()
+        for city in cities:
+            after: Any = (since_ms, "")
+            while after is not None:
+                page = {"city": city, "after_ms": after[0], "after_id": after[1], "limit": limit}
+                async with self._engine.begin() as connection:
+                    after = (await connection.execute(_SEARCH, page)).one_or_none()
+                if after is not None:
+                    yield after.listed
+
     async def _unseal(
         self, connection: AsyncConnection, found: Iterable[Any], *, keep: bool = True
     ) -> None:
@@ -224,7 +232,7 @@ class PersonalStore:
             if keep:
                 sealed = self.seal_order(order, in_the_clear(order), order.created_at_ms)
             if sealed is not None:
-                await put(connection, sealed)
+                await put(connection, sealed, replace=False)
             bare = order_to_json(without_texts(order))
             await connection.execute(_BARE, {"id": order.id, "body": bare})
 
@@ -240,10 +248,13 @@ class PersonalStore:
             return {key_id: n for key_id, n in await connection.execute(query)}
 
 
-async def put(connection: AsyncConnection, sealed: Sealed) -> None:
-    """Write the row, in the caller's transaction; a newer one replaces what was there."""
+async def put(connection: AsyncConnection, sealed: Sealed, *, replace: bool = True) -> None:
+    """Write the row, in the caller's transaction; by default it replaces what was there."""
     values = sealed._asdict()
     row = insert(personal).values(**values, erase_at_ms=None)
+    if not replace:
+        await connection.execute(row.on_conflict_do_nothing())
+        return
     changed = {name: row.excluded[name] for name in (*values, "erase_at_ms") if name != "subject"}
     await connection.execute(
         row.on_conflict_do_update(index_elements=[personal.c.subject], set_=changed)
@@ -314,6 +325,24 @@ WITH batch AS (
 )
 SELECT o.body FROM orders AS o JOIN batch ON batch.order_id = o.id
 ORDER BY o.id FOR UPDATE OF o
+""")
+
+# Pages by the index of cities and days. An order without a first event is in no city's head yet.
+_SEARCH = text("""
+WITH page AS MATERIALIZED (
+    SELECT id, created_at_ms, body FROM orders
+    WHERE city = :city AND (created_at_ms, id) > (:after_ms, :after_id)
+    ORDER BY created_at_ms, id LIMIT :limit
+),
+found AS (
+    INSERT INTO unsealed
+    SELECT id FROM page
+    WHERE jsonb_path_exists(body, '$.note ? (@ != "")')
+       OR jsonb_path_exists(body, '$.stops[*].place.text ? (@ != "")')
+    ON CONFLICT DO NOTHING RETURNING order_id
+)
+SELECT created_at_ms, id, (SELECT count(*) FROM found) AS listed FROM page
+ORDER BY created_at_ms DESC, id DESC LIMIT 1
 """)
 
 # The list before the orders, as above: two that take both cannot wait for each other. Who finds

@@ -82,10 +82,9 @@ async def last_position(connection: AsyncConnection, city: str | None) -> int:
     return int(await connection.scalar(query) or 0)
 
 
-async def first_kept(engine: AsyncEngine) -> int:
+async def first_kept(connection: AsyncConnection) -> int:
     """See `Store.first_kept`."""
-    async with engine.connect() as connection:
-        return int(await connection.scalar(_FIRST_KEPT))
+    return int(await connection.scalar(_FIRST_KEPT))
 
 
 _FIRST_KEPT = text(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import event, text
 from sqlalchemy.engine import URL, ExceptionContext
@@ -72,6 +72,9 @@ class Store:
     numbers: SandboxNumbers
     """Masked numbers."""
 
+    hall: Hall
+    """Claims of orders by riders."""
+
     def __init__(self, engine: AsyncEngine, url: URL, source: str, quick: Quick) -> None:
         self._engine, self._url, self._quick = engine, url, quick
         self.source = source
@@ -85,7 +88,6 @@ class Store:
         self.leases = Leases(engine)
         self._closing = False
         self._written = asyncio.Event()
-        self.hall = Hall(engine, self._written.set)
         self._waker = asyncio.create_task(self._wake_sequencer(), name="wake the sequencer")
         self._timekeeper = asyncio.create_task(keep_time(engine), name="keep the time")
 
@@ -97,12 +99,14 @@ class Store:
         data_keys: KeyRing | None = None,
         keep_personal_days: int = KEEP_PERSONAL_DAYS,
         masked_numbers: str = MASKED_NUMBERS,
+        hall_orders_max: Mapping[str, int] | None = None,
         may_be_away: bool = False,
     ) -> Store:
         """Connect to a migrated database, see `migrate`.
 
-        Without `data_keys` personal data can be erased only. One that `may_be_away` is opened in
-        any case; then `source` is empty until a city is loaded.
+        Without `data_keys` personal data can be erased only. `hall_orders_max` is by city, of its
+        policy. One that `may_be_away` is opened in any case; then `source` is empty until a city
+        is loaded.
 
         Raises:
             InvalidValue: `url` is not an address of PostgreSQL.
@@ -137,6 +141,7 @@ class Store:
                 if not may_be_away:
                     raise
             store = cls(engine, address, source, await Quick.open(address))
+            store.hall = Hall(engine, store._written.set, hall_orders_max or {})
             store.numbers = SandboxNumbers(engine, masked_numbers)
             keep_ms = keep_personal_days * DAY_MS
             store.personal = PersonalStore(engine, data_keys, store.numbers, keep_ms)
@@ -367,7 +372,8 @@ class Store:
 
     async def first_kept(self) -> int:
         """The position from which on the whole feed is kept; 0 while nothing of it is gone."""
-        return await reading.first_kept(self._engine)
+        async with self._engine.connect() as connection:
+            return await reading.first_kept(connection)
 
     async def last_position(self, city: str | None = None) -> int:
         """The last position given in the city, or at all; 0 when there is none."""

@@ -12,11 +12,11 @@ from sqlalchemy import and_, delete, func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from api.store.answers import once
-from api.store.reading import last_position
+from api.store.reading import first_kept, last_position
 from api.store.schema import events, feed, webhook_behind, webhook_dead_letters, webhook_endpoints
 from api.store.values import IdempotencyKey
 from api.store.webhook_sending import WebhookSending
-from geo.errors import Conflict, InvalidValue, NotFound
+from geo.errors import Conflict, FeedGone, InvalidValue, NotFound
 
 ENDPOINTS_MAX = 20  # of a tenant in a city
 
@@ -136,11 +136,14 @@ class WebhookStore:
     ) -> Endpoint:
         """A new endpoint, active, from the events after position `after` on; None: from now on.
 
+        0 is from the first event that is kept.
+
         A known `idempotency` gives the endpoint that it made, which has another key than `key`.
 
         Raises:
             Conflict: the tenant has ENDPOINTS_MAX in the city, the idempotency key was used with
                 another body, or the secret that it made has been replaced since.
+            FeedGone: what follows `after` is not kept any more.
             InvalidValue: `after` is a position that is still to come.
         """
 
@@ -156,6 +159,9 @@ class WebhookStore:
             head = await last_position(connection, whose.city)
             if after is not None and after > head:
                 raise InvalidValue("after", after, f"at most {head}, the last position")
+            first = await first_kept(connection)
+            if after is not None and 0 < after < first - 1:
+                raise FeedGone(after, first)
             start = head if after is None else after
             values = {
                 "id": endpoint_id,

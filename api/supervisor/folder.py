@@ -1,6 +1,6 @@
 """The data folder: its layout, its one owner, and socket paths short enough to bind.
 
-May import the clock and the error tree.
+May import the clock, `alive` and the error tree.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import tempfile
 from pathlib import Path
 from types import TracebackType
 
+from api.alive import is_alive
 from api.clock import now_ms
 from geo.errors import FolderInUse, InvalidValue
 
@@ -118,7 +119,7 @@ class DataFolder:
             except BlockingIOError:
                 owner = self._owner()
                 # An owner that took the lock a moment ago may not have written who it is.
-                if owner is not None and _is_alive(owner[0]):
+                if owner is not None and is_alive(owner[0]):
                     raise FolderInUse(str(self.path), *owner) from None
                 if attempt + 1 < LOCK_READS_MAX:
                     select.select((), (), (), LOCK_READ_EVERY_S)
@@ -149,30 +150,9 @@ class DataFolder:
         return os.geteuid() != 0 or is_open_to_all(self.run)
 
 
-def socket_folders(data: Path) -> tuple[Path, Path]:
-    """Where `DataFolder(data).sockets` may be: what runs on the folder holds its lock."""
-    path = data.resolve()
-    return path / "run", _short_path(path)
-
-
 def is_open_to_all(folder: Path) -> bool:
     """Whether every OS user may pass through `folder` and all folders above it."""
     return all(level.stat().st_mode & stat.S_IXOTH for level in (folder, *folder.parents))
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _short_path(data: Path) -> Path:
-    digest = hashlib.sha256(os.fsencode(data)).hexdigest()[:12]
-    return SHORT_ROOT / f"hexrun-{digest}"
 
 
 def _short_folder(data: Path) -> Path:
@@ -180,7 +160,8 @@ def _short_folder(data: Path) -> Path:
 
     The name is derived, so it must be checked: in /tmp anybody may have made it first.
     """
-    path = _short_path(data)
+    digest = hashlib.sha256(os.fsencode(data)).hexdigest()[:12]
+    path = SHORT_ROOT / f"hexrun-{digest}"
     try:
         path.mkdir(mode=0o700)
     except FileExistsError:

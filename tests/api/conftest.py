@@ -104,6 +104,27 @@ def empty() -> Callable[[str], Awaitable[None]]:
     return delete
 
 
+@pytest.fixture(scope="session")
+def trial_balance() -> Callable[[str], Awaitable[dict[str, int]]]:
+    """`await trial_balance(url)`: of every account of that database what came less what went."""
+
+    async def read(url: str) -> dict[str, int]:
+        connection = await asyncpg.connect(url.replace("+asyncpg", "", 1))
+        rows = await connection.fetch(_TRIAL)
+        await connection.close()
+        return {row["account"]: int(row["fen"]) for row in rows}
+
+    return read
+
+
+_TRIAL = """
+SELECT account, sum(fen) AS fen FROM (
+    SELECT credit AS account, fen FROM transfers
+    UNION ALL SELECT debit, -fen FROM transfers) AS sides
+GROUP BY account
+"""
+
+
 @pytest.fixture
 async def database_url(servers: ServerUrls) -> AsyncIterator[str]:
     """The address of a fresh, empty database, dropped at the end."""

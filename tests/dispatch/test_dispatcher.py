@@ -4,6 +4,7 @@ events."""
 import copy
 from collections import Counter
 from dataclasses import replace
+from itertools import accumulate
 
 import numpy as np
 import pytest
@@ -615,11 +616,11 @@ def test_an_order_expires_at_its_moment_and_is_asked_again(kit, scene):
     due = order.expires_at_ms
     assert ask_times(scene, c.Expire, due - 3000, due) == []
     assert scene.asks(due) == [("o", c.Expire(at_ms=due))]
-    assert ask_times(scene, c.Expire, due + 1000, due + 31_000) == [
-        due + n * REPEAT_MS for n in (1, 2, 3)
-    ]
-    scene.do("o", c.Expire(at_ms=due + 31_000))
-    assert ask_times(scene, c.Expire, due + 31_000, due + 60_000) == []
+    pauses = (1, 2, 4, 8, 10, 10)  # ever longer, up to ten seconds
+    later = [due + 1000 * seconds for seconds in accumulate(pauses)]
+    assert ask_times(scene, c.Expire, due + 1000, later[-1] + 1000) == later
+    scene.do("o", c.Expire(at_ms=later[-1] + 1000))
+    assert ask_times(scene, c.Expire, later[-1] + 1000, later[-1] + 60_000) == []
     assert scene.dispatcher.wake_at() is None
 
 
@@ -630,7 +631,7 @@ def test_an_order_given_back_after_its_expiry_expires_too(kit, scene):
     scene.give("o", "r")
     assert ask_times(scene, c.Expire, due - 1000, due + 60_000) == []
     scene.do("o", c.DropOut(at_ms=due + 60_000, rider_id="r", number=1))
-    asked = ask_times(scene, c.Expire, due + 60_000, due + 65_000)
+    asked = ask_times(scene, c.Expire, due + 60_000, due + 61_000)
     assert asked == [due + 60_000]
 
 
@@ -655,7 +656,7 @@ def test_many_attempts_ask_for_one_expiry(kit, scene):
     for number in range(1, 6):
         scene.give("o", "r")
         scene.do("o", c.DropOut(at_ms=kit.T0, rider_id="r", number=number))
-    assert ask_times(scene, c.Expire, due, due + 9000) == [due]
+    assert ask_times(scene, c.Expire, due, due + 1000) == [due]
 
 
 def test_a_scheduled_order_opens_at_its_moment(kit, scene):

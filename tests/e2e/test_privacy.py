@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from urllib.parse import quote
 
 import asyncpg
@@ -23,7 +24,6 @@ from websockets.asyncio.client import connect
 
 from api.auth import Tokens
 from api.store.schema import metadata
-from api.supervisor.folder import socket_folders
 
 ROOT = __file__.rsplit("/tests/", 1)[0]
 START_LIMIT_S = 120
@@ -94,7 +94,8 @@ class City:
         return httpx2.AsyncClient(base_url=f"http://127.0.0.1:{self.http}", headers=headers)
 
     def sockets(self):
-        return next(f for f in socket_folders(self.folder) if (f / "valkey.sock").exists())
+        status = json.loads((self.folder / "run" / "status.json").read_text())
+        return Path(status["sockets"])
 
     def end(self):
         if self.process.poll() is None:

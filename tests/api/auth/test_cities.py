@@ -16,6 +16,7 @@ from api.data_keys import KeyRing
 from api.personal import RiderPersonal
 from api.store import Store
 from dispatch.commands import Claim
+from dispatch.model import Rider
 
 CENTRES = {"demo": (31.2285, 121.4782), "bj": (39.9042, 116.4074)}
 
@@ -163,9 +164,10 @@ async def test_an_erasure_reaches_all_cities_of_the_tenant_and_no_other(
         ("default", "bj", "r2", 1),
         ("else", "demo", "r3", 0),
     ):
-        await house.rider(rider, tenant, city)
-        own = RiderPersonal(name="Quuxolina")
-        await store.personal.put_rider(rider, tenant, city, own, now_ms())
+        own, at_ms = RiderPersonal(name="Quuxolina"), now_ms()
+        sealed = store.personal.seal_rider(rider, tenant, city, own, at_ms)
+        known = Rider(id=rider, tenant=tenant, city=city)
+        await store.register_once(known, None, at_ms, personal=sealed)
         olga = house.token("operator", "olga")
         answer = await house.ask(olga, "POST", "/v1/erasures", {"rider_id": rider})
         assert answer.json() == {"erased": erased, "when_ended": 0}

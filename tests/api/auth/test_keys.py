@@ -42,6 +42,29 @@ async def test_a_key_is_shown_once_and_kept_as_a_hash(house: Any, auth_database:
     await connection.close()
 
 
+async def test_a_retry_is_told_the_same_key_until_it_is_deleted(
+    house: Any, auth_database: str
+) -> None:
+    olga, body = house.token("operator", "olga"), {"role": "integrator", "sub": "erp"}
+
+    async def ask() -> Any:
+        return await house.ask(olga, "POST", "/v1/keys", body, **{"Idempotency-Key": "k1"})
+
+    first, again = await ask(), await ask()
+    assert (first.status_code, again.json()) == (201, first.json())
+    key = first.json()
+    assert KEY.fullmatch(key["key"])
+    assert (await house.ask(key["key"], "GET", "/v1/events")).status_code == 200
+    connection = await asyncpg.connect(auth_database.replace("+asyncpg", "", 1))
+    (kept,) = await connection.fetch("SELECT t::text FROM idempotency AS t")
+    await connection.close()
+    assert key["id"] in kept[0]
+    assert key["key"].split("_", 2)[2] not in kept[0]
+    await house.ask(olga, "DELETE", f"/v1/keys/{key['id']}")
+    assert (await ask()).status_code == 409
+    assert (await house.ask(olga, "GET", "/v1/keys")).json()["keys"] == []
+
+
 async def test_a_key_is_a_bearer_and_its_use_is_noted_to_the_hour(house: Any) -> None:
     key = (await made(house))["key"]
     order = await house.order("cora")

@@ -26,6 +26,7 @@ KEYED: dict[str, dict[str, Any]] = {
     "POST /v1/orders/{order_id}/claim": {},
     "POST /v1/riders": {"speed_mps": 5.0},
     "POST /v1/riders/{rider_id}/shift": {"shift_end_ms": 4_102_444_800_000},
+    "POST /v1/keys": {"label": "door"},
     "POST /v1/webhooks": {"description": "till"},
     "POST /v1/webhooks/{endpoint_id}/rotate-secret": {"grace_s": 1},
 }
@@ -47,8 +48,6 @@ REPEATABLE = {
 }
 # Do something each time, and why no key can help.
 AGAIN = {
-    "POST /v1/keys": "the key is shown once and kept as a hash: a retry cannot show it again, and "
-    "the one that nobody has seen stands in the list, to be deleted",
     "POST /v1/tokens/revoke": "means until now, and later is more",
 }
 FREE = {"audit"}

@@ -162,12 +162,16 @@ async def test_a_reader_that_was_away_for_too_long_is_told(
         async with sql.transaction():
             await sql.execute("DROP TABLE parts.feed_0")
             await sql.execute(f"SELECT make_partition('feed', 'position', {low}, {low} * 2)")
-        for after, status in ((5, 409), (low - 2, 409), (low - 1, 200), (0, 200)):
-            answer = await erp.get("/v1/events", params={"after": after})
-            assert answer.status_code == status, (after, answer.text)
-            if status == 409:
-                assert answer.json()["error"]["code"] == "feed_gone"
-                assert f"go on after {low - 1}" in answer.json()["error"]["message"]
+        await sql.execute("INSERT INTO heads (city, position) VALUES ('demo', $1)", low + 7)
+        for after, is_gone in ((5, True), (low - 2, True), (low - 1, False), (0, False)):
+            read = await erp.get("/v1/events", params={"after": after})
+            asked = {"url": "https://93.184.216.34/hook", "after": after}
+            sent = await erp.post("/v1/webhooks", json=asked)
+            for answer, status in ((read, 200), (sent, 201)):
+                assert answer.status_code == (409 if is_gone else status), (after, answer.text)
+                if is_gone:
+                    assert answer.json()["error"]["code"] == "feed_gone"
+                    assert f"go on after {low - 1}" in answer.json()["error"]["message"]
     finally:
         await sql.execute("SELECT make_partition('feed', 'position', 0, $1)", low)
         await sql.close()

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import asyncpg
 import httpx2
 import pytest
 
+from api.cli.roles import ROLES
 from api.clock import now_ms
+from api.settings import Settings
 from api.store import Store
 
 HALL = {"matching": "hall"}
@@ -80,6 +84,28 @@ async def test_a_thousand_riders_claim_and_one_has_it(
     assert again.json()["assignment"]["rider_id"] == f"r{winner}"
     assert await sql.fetchval(kinds, order_id) == 1
     await sql.close()
+
+
+async def test_the_role_lets_riders_claim_as_dispatch_yaml_says(
+    settings: Settings, place: Any, rider: Any
+) -> None:
+    (settings.data / "dispatch.yaml").write_text("cities: {demo: {policy: {hall_orders_max: 1}}}")
+    order_ids = [await place(key) for key in "ab"]
+    rita = await rider("rita")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    stop, ready = asyncio.Event(), asyncio.Event()
+    serving = asyncio.create_task(ROLES["http"](replace(settings, http_port=port), stop, ready))
+    async with asyncio.timeout(60):
+        await ready.wait()
+    base = f"http://127.0.0.1:{port}"
+    async with httpx2.AsyncClient(base_url=base, headers=rita.headers) as client:
+        answers = [await client.post(f"/v1/orders/{order_id}/claim") for order_id in order_ids]
+    stop.set()
+    await serving
+    assert [answer.status_code for answer in answers] == [200, 409]
+    assert answers[1].json()["error"]["code"] == "too_many_orders"
 
 
 async def test_the_hall_shows_the_nearest_first(place: Any, rider: Any, form: Any) -> None:

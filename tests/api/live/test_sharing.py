@@ -1,5 +1,6 @@
 """Several dispatcher processes share the cities, as members come, go, freeze and die."""
 
+import asyncio
 import signal
 from contextlib import AsyncExitStack
 
@@ -7,7 +8,8 @@ import pytest
 from sqlalchemy import text
 
 from api.clock import monotonic_s
-from api.dispatching import share
+from api.dispatching import City, Dispatching, share
+from api.journal import CityShape
 from api.replay import replay_folder
 from dispatch.commands import TimeOut
 from geo.errors import StaleEpoch
@@ -109,6 +111,28 @@ DISK_FULL = (
     "CREATE TRIGGER full_disk BEFORE UPDATE ON leases FOR EACH ROW"
     " WHEN (NEW.expires_at_ms = 0) EXECUTE FUNCTION full_disk()",
 )
+
+
+async def test_a_city_whose_task_has_never_run_is_let_go_and_taken_again(world):
+    """Cancelled before its first step, it could not clear up after itself."""
+    city = City(CityShape(name="demo", lat=31.23, lon=121.47), world.quick)
+    await world.rider("r1")
+    async with world.solvers() as solvers:
+        member = Dispatching(
+            world.store, world.redis, [city], world.folder / "journal", "a", solvers
+        )
+        await member._take("demo", is_mine=True)
+        dead = member._held["demo"]
+        dead.task.cancel()
+        stop = asyncio.Event()
+        running = asyncio.create_task(member.run(stop))
+        await world.until(lambda: member._held.get("demo") not in (dead, None))
+        assert (await epochs_of(world))["demo"] == 2
+        await world.order("o1")
+        assert (await world.offered("o1")).rider_id == "r1"
+        stop.set()
+        await running
+    assert await world.owners() == {}
 
 
 async def test_a_killed_and_a_frozen_process_lose_their_cities(world):

@@ -11,11 +11,12 @@ from typing import Any
 import asyncpg
 import pytest
 
+from api.personal import RiderPersonal
 from api.store import Store
 from api.supervisor import Child, DataFolder, EmbeddedValkey
 from dispatch.commands import Accept, Offer
 from dispatch.jobs.delivery import JOB
-from dispatch.model import Order, Place, RouteStop
+from dispatch.model import Order, Place, Rider, RouteStop
 from dispatch.registry import OrderForm, StopForm
 
 NOW_MS = 1_790_000_000_000
@@ -66,6 +67,17 @@ def placed(store: Store, new_order: Callable[..., Order]) -> Callable[..., Any]:
         return created.order
 
     return place
+
+
+@pytest.fixture
+def registered(store: Store) -> Callable[..., Any]:
+    """Register a rider, off shift, with what is known of him; needs a store with keys."""
+
+    async def register(rider_id: str, own: RiderPersonal) -> None:
+        sealed = store.personal.seal_rider(rider_id, "default", "demo", own, NOW_MS)
+        await store.register_once(Rider(id=rider_id, city="demo"), None, NOW_MS, personal=sealed)
+
+    return register
 
 
 @pytest.fixture

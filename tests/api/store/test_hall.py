@@ -169,6 +169,25 @@ async def test_a_rider_claims_no_more_than_the_policy_lets(
     assert Counter(d.refusal and d.refusal.code for d in done) == {None: 3, "too_many_orders": 1}
 
 
+async def test_each_city_has_the_limit_of_its_own_policy(
+    migrated_url: str, store: Store, placed: Any, on_shift: Any
+) -> None:
+    await on_shift("rita")
+    for name in "ab":
+        await placed(name, **HALL)
+    for orders_max, code in (({"demo": 1}, "too_many_orders"), ({"demo": 2, "bj": 1}, None)):
+        own = await Store.open(migrated_url, hall_orders_max=orders_max)
+        done = [
+            await own.hall.claim(
+                name, Claim(at_ms=NOW_MS, rider_id="rita"), tenant="default", city="demo",
+                action_id=name,
+            )
+            for name in "ab"
+        ]  # fmt: skip
+        await own.close()
+        assert [d.refusal and d.refusal.code for d in done] == [None, code]
+
+
 async def test_a_claimed_order_goes_to_the_end_of_the_route(
     store: Store, placed: Any, accepted: Any, on_shift: Any, claim: Any
 ) -> None:

@@ -15,7 +15,7 @@ from api.personal import Contact, OrderPersonal, RiderPersonal, StopPersonal
 from api.store import Store
 from api.store.numbers import REST_MS
 from dispatch.commands import Accept, Cancel, DropOut, GoOnShift, Offer
-from dispatch.model import Order, Party, Place, Rider
+from dispatch.model import Order, Party, Place
 from geo.errors import InvalidValue
 
 NOW_MS = 1_790_000_000_000
@@ -39,17 +39,18 @@ async def store(migrated_url: str, sql: asyncpg.Connection, tmp_path: Path) -> A
 
 @pytest.fixture
 def served(
-    store: Store, new_order: Callable[..., Order], offer: Callable[..., Offer]
+    store: Store,
+    new_order: Callable[..., Order],
+    offer: Callable[..., Offer],
+    registered: Callable[..., Any],
 ) -> Callable[..., Any]:
     """An order with two contacts whose rider, with a phone, has accepted it."""
 
     async def make(order_id: str) -> Order:
-        await store.register_rider(Rider(id="rita", city="demo"))
+        await registered("rita", RiderPersonal(name="Rita", phone=RIDER))
         here = Place(lat=31.23, lon=121.47)
         shift = GoOnShift(at_ms=NOW_MS, shift_end_ms=NOW_MS + DAY_MS, place=here)
         await store.run_rider("rita", shift)
-        own = RiderPersonal(name="Rita", phone=RIDER)
-        await store.personal.put_rider("rita", "default", "demo", own, NOW_MS)
         order = new_order(order_id)
         phones = (SENDER, RECIPIENT)
         stops = tuple(StopPersonal(contact=Contact(phone=phone)) for phone in phones)

@@ -193,10 +193,11 @@ async def test_on_request_ended_orders_at_once_and_live_ones_when_they_end(
     assert await store.personal.erase("default", "customer/anna", NOW_MS) == (0, 0)
 
 
-async def test_a_rider_s_go_when_he_is_off_shift(store: Store, sql: asyncpg.Connection) -> None:
-    await store.register_rider(Rider(id="rita", city="demo"))
+async def test_a_rider_s_go_when_he_is_off_shift(
+    store: Store, sql: asyncpg.Connection, registered: Callable[..., Any]
+) -> None:
     own = RiderPersonal(name="Quuxolina", phone="+8613977735557")
-    await store.personal.put_rider("rita", "default", "demo", own, NOW_MS)
+    await registered("rita", own)
     shift = GoOnShift(at_ms=NOW_MS, shift_end_ms=NOW_MS + 1, place=Place(lat=31.23, lon=121.47))
     await store.run_rider("rita", shift)
     assert await store.personal.erase("default", "rider/rita", NOW_MS) == (0, 1)
@@ -208,10 +209,9 @@ async def test_a_rider_s_go_when_he_is_off_shift(store: Store, sql: asyncpg.Conn
     assert await subjects(sql) == []
 
 
-async def test_a_rider_who_registers_again_is_kept(store: Store) -> None:
-    await store.register_rider(Rider(id="rita", city="demo"))
+async def test_a_rider_s_do_not_go_by_age(store: Store, registered: Callable[..., Any]) -> None:
     own = RiderPersonal(name="Quuxolina")
-    await store.personal.put_rider("rita", "default", "demo", own, NOW_MS)
+    await registered("rita", own)
     await store.personal.erase_old(NOW_MS + 1_000 * DAY_MS)
     assert await store.personal.of_rider("rita") == own
 

@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -135,7 +136,7 @@ async def fleet(world: Any) -> AsyncIterator[Fleet]:
     await made.close()
 
 
-class Phone:
+class Phone(ABC):
     """A client that comes back whenever its line is cut, as the close code says."""
 
     def __init__(self, fleet: Fleet, role: str, sub: str) -> None:
@@ -155,8 +156,9 @@ class Phone:
             except (OSError, InvalidHandshake):  # a door that closes: connect again
                 self.codes[0] += 1
 
+    @abstractmethod
     async def talk(self, line: Any, over: asyncio.Event) -> None:
-        raise NotImplementedError
+        """What it does on a line that is open, until `over` or the line is cut."""
 
 
 class RiderPhone(Phone):
