@@ -8,6 +8,7 @@ May import geo, the journal's row and place, and redis.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import math
 import struct
@@ -36,6 +37,7 @@ REFRESH_MS = 60_000
 GONE_MS = 3_600_000
 STREAM_FRAMES_MAX = 4096
 RIDERS_A_CALL_MAX = 1000
+FRAMES_A_READ = 100
 # First and last ring of each read of `nearest`: 12 rings reach about 10 km.
 RINGS = ((0, 1), (2, 3), (4, 6), (7, 11))
 
@@ -244,15 +246,21 @@ class Pool:
         entries = await self._do("XREVRANGE", self._stream, "+", "-", "COUNT", 1)
         return str(entries[0][0].decode()) if entries else "0-0"
 
-    async def frames(self, after: str, block_ms: int = 500) -> AsyncIterator[tuple[str, Frame]]:
+    async def frames(
+        self, after: str, block_ms: int = 500, rest_s: float = 0.0
+    ) -> AsyncIterator[tuple[str, Frame]]:
         """The stream's frames behind the id `after`, with their ids, without end.
 
-        Frames that the stream's cap has dropped are skipped, so are those of another form.
+        Frames that the stream's cap has dropped are skipped, so are those of another form. Who can
+        wait `rest_s` for the next ones gets several at a time, for one question.
         """
         while True:
-            reply = await self._redis.xread({self._stream: after}, count=100, block=block_ms)
+            reply = await self._redis.xread(
+                {self._stream: after}, count=FRAMES_A_READ, block=block_ms
+            )
             end_if_cancelled()
-            for frame_id, data in _entries(reply):
+            entries = _entries(reply)
+            for frame_id, data in entries:
                 after = frame_id
                 try:
                     frame = _frame(data)
@@ -260,6 +268,8 @@ class Pool:
                     log.error("frame_unreadable", id=after, error=str(error))
                     continue
                 yield after, frame
+            if rest_s and len(entries) < FRAMES_A_READ:
+                await asyncio.sleep(rest_s)
 
     async def _in_cells(self, cells: list[str], oldest_ms: int) -> list[Live]:
         keys = (self._riders,)

@@ -36,6 +36,7 @@ log = structlog.get_logger(__name__)
 QUEUE_MAX = 10_000
 RETRY_S = 0.5
 LEASE_POLL_S = 0.1
+FIXES_REST_S = 0.1  # a round is as good with positions of so long ago
 FINISH_S = 1.0  # for what is being written when the city is given back
 JOURNAL_LOOK_S = 1.0
 JOURNAL_RETRY_S, JOURNAL_RETRY_MAX_S = 10.0, 300.0
@@ -188,7 +189,7 @@ class CityDispatcher:
                 degraded(Mode.REDIS_AWAY, False, self._city.name)
                 if _is_before(last, after):
                     after = "0-0"  # the stream was lost and began again under an earlier clock
-                async for frame_id, frame in pool.frames(after):
+                async for frame_id, frame in pool.frames(after, rest_s=FIXES_REST_S):
                     await self._queue.put(frame)
                     after = frame_id
             except (RedisError, OSError) as error:

@@ -3,6 +3,7 @@
 | module | holds |
 |---|---|
 | `targets` | which addresses a webhook may go to |
+| `network` | connections to checked addresses only |
 | `calling` | one POST to a checked address, and what came of it |
 | `signing` | secrets, signatures and the check that a receiver makes |
 | `lanes` | which event may go now, without I/O |

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -17,8 +17,9 @@ import httpcore2
 from api.clock import monotonic_s, now_ms
 from api.codec import to_json
 from api.store.webhooks import Endpoint
+from api.webhooks.network import CheckedNetwork
 from api.webhooks.signing import sign
-from api.webhooks.targets import RefusedAddress, addresses_of
+from api.webhooks.targets import RefusedAddress
 
 ANSWER_LIMIT_S = 10.0
 ANSWER_BYTES_MAX = 4_096
@@ -77,7 +78,7 @@ class WebhookCaller:
             max_connections=CONNECTIONS_MAX,
             max_keepalive_connections=IDLE_CONNECTIONS_MAX,
             keepalive_expiry=IDLE_LIMIT_S,
-            network_backend=_CheckedNetwork(allow_private),
+            network_backend=CheckedNetwork(allow_private),
         )
 
     async def __aenter__(self) -> WebhookCaller:
@@ -148,32 +149,3 @@ def _told(error: BaseException, limit_s: float) -> str:
     if isinstance(error, httpcore2.NetworkError):
         return "the connection was lost"
     return "the host cannot be found"
-
-
-class _CheckedNetwork(httpcore2.AsyncNetworkBackend):
-    """Connects to addresses that were just checked, whatever the name says a moment later."""
-
-    def __init__(self, allow_private: bool) -> None:
-        self._allow_private = allow_private
-        self._network = httpcore2.AnyIOBackend()
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore2.AsyncNetworkStream:
-        bare = host.removeprefix("[").removesuffix("]")
-        addresses = await addresses_of(bare, port, allow_private=self._allow_private)
-        for address in addresses[:-1]:
-            try:
-                return await self._network.connect_tcp(
-                    address, port, timeout, local_address, socket_options
-                )
-            except (httpcore2.ConnectError, httpcore2.ConnectTimeout):
-                continue
-        return await self._network.connect_tcp(
-            addresses[-1], port, timeout, local_address, socket_options
-        )

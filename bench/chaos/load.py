@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import uvloop
+
 from bench.chaos import markers
 from bench.chaos.customers import Customers
 from bench.chaos.faults import DONE, PROGRESS
@@ -180,4 +182,4 @@ async def _until_delivered(
 
 
 if __name__ == "__main__":
-    asyncio.run(main(json.loads(Path(sys.argv[1]).read_text())))
+    uvloop.run(main(json.loads(Path(sys.argv[1]).read_text())))

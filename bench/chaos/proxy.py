@@ -22,6 +22,8 @@ import json
 import sys
 from pathlib import Path
 
+import uvloop
+
 from bench.chaos.levers import Levers
 
 LOOK_S = 0.02
@@ -168,4 +170,4 @@ def announce() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(run(json.loads(Path(sys.argv[1]).read_text())))
+    uvloop.run(run(json.loads(Path(sys.argv[1]).read_text())))
