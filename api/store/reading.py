@@ -8,7 +8,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from api.codec import order_from_json, rider_from_json
 from api.store.rows import event_from_row, events_by_id
 from api.store.schema import LIVE_ORDER, feed, heads, installation, orders, riders
-from api.store.statement import driver_of
 from api.store.values import CityState, Positioned
 from dispatch.model import Order, Rider, RiderState
 
@@ -108,10 +107,10 @@ async def events_after(
         query = query.where(feed.c.tenant == tenant)
     async with engine.connect() as connection:
         entries = (await connection.execute(query)).all()
+        driver = (await connection.get_raw_connection()).driver_connection
+        assert driver is not None
         # Not by a join: it would look into every partition for each event.
-        known = await events_by_id(
-            await driver_of(connection), [f.day for f in entries], [f.event_id for f in entries]
-        )
+        known = await events_by_id(driver, [f.day for f in entries], [f.event_id for f in entries])
     return [
         Positioned(
             position=entry.position,
