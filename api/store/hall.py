@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from api.codec import order_from_json, rider_from_json
 from api.store import orders as order_store
-from api.store.pooling import reader_of
+from api.store.pooling import single_of
 from api.store.schema import IN_HALL, actions, orders, riders
 from api.store.values import Outcome
 from dispatch.commands import Claim
@@ -51,7 +51,7 @@ class Hall:
         written: Callable[[], None],
         orders_max: int = Policy().hall_orders_max,
     ) -> None:
-        self._engine, self._reader = engine, reader_of(engine)
+        self._engine, self._single = engine, single_of(engine)
         self._written, self._orders_max = written, orders_max
         self._gates: dict[str, _Gate] = {}
 
@@ -68,7 +68,7 @@ class Hall:
             .order_by(orders.c.created_at_ms, orders.c.id)
             .limit(HALL_READ_MAX)
         )
-        async with self._reader.connect() as connection:
+        async with self._single.connect() as connection:
             return [order_from_json(body) for body in await connection.scalars(query)]
 
     async def claim(
@@ -114,7 +114,7 @@ class Hall:
     async def _ask(
         self, order_id: str, command: Claim, whose: tuple[str, str], action_id: str | None
     ) -> Outcome:
-        async with self._reader.connect() as connection:
+        async with self._single.connect() as connection:
             order, known = await _look(connection, order_id, command.rider_id, action_id)
         if order is None or not _is_of(order, whose):
             raise NotFound(f"no order {order_id!r}")

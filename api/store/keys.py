@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 from sqlalchemy import delete, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from api.store.pooling import reader_of
+from api.store.pooling import single_of
 from api.store.schema import audit, keys, revocations
 
 KEY_PREFIX = "hxk_"
@@ -82,7 +82,7 @@ class KeyStore:
     """Every method raises one of `UNAVAILABLE` when PostgreSQL does not answer."""
 
     def __init__(self, engine: AsyncEngine) -> None:
-        self._engine, self._reader = engine, reader_of(engine)
+        self._engine, self._single = engine, single_of(engine)
 
     # --- keys ---------------------------------------------------------------------------------
 
@@ -123,7 +123,7 @@ class KeyStore:
         if len(text) > KEY_CHARS_MAX or not (key_id.isascii() and key_id.isalnum()):
             return None
         query = select(*_SHOWN, keys.c.digest).where(keys.c.id == key_id)
-        async with self._reader.connect() as connection:
+        async with self._single.connect() as connection:
             row = (await connection.execute(query)).mappings().first()
         if row is None or not hmac.compare_digest(row["digest"], _digest(secret)):
             return None
@@ -134,7 +134,7 @@ class KeyStore:
 
     async def _note_used(self, key_id: str, hour_ms: int) -> None:
         older = or_(keys.c.last_used_ms.is_(None), keys.c.last_used_ms < hour_ms)
-        async with self._engine.begin() as connection:
+        async with self._single.connect() as connection:
             await connection.execute(
                 update(keys).where(keys.c.id == key_id, older).values(last_used_ms=hour_ms)
             )
@@ -146,12 +146,12 @@ class KeyStore:
             .where(keys.c.tenant == tenant, keys.c.city == city)
             .order_by(keys.c.created_at_ms, keys.c.id)
         )
-        async with self._reader.connect() as connection:
+        async with self._single.connect() as connection:
             return [ApiKey(**row) for row in (await connection.execute(query)).mappings()]
 
     async def one(self, key_id: str) -> ApiKey | None:
         """The key of this id."""
-        async with self._reader.connect() as connection:
+        async with self._single.connect() as connection:
             found = await connection.execute(select(*_SHOWN).where(keys.c.id == key_id))
             row = found.mappings().first()
         return None if row is None else ApiKey(**row)
@@ -176,7 +176,7 @@ class KeyStore:
     async def revoked(self, at_ms: int) -> list[Revocation]:
         """All that still serve. The whole list each time: one that commits late is not missed."""
         query = select(*(revocations.c[name] for name in Revocation._fields))
-        async with self._reader.connect() as connection:
+        async with self._single.connect() as connection:
             found = await connection.execute(query.where(revocations.c.until_ms > at_ms))
             return [Revocation(*row) for row in found]
 
@@ -185,7 +185,7 @@ class KeyStore:
     async def note(self, deed: Deed) -> None:
         """Add a line to the audit log."""
         row = {c.name: getattr(deed, c.name) for c in _DEED}
-        async with self._engine.begin() as connection:
+        async with self._single.connect() as connection:
             await connection.execute(insert(audit).values(row))
 
     async def deeds(
@@ -198,7 +198,7 @@ class KeyStore:
             .order_by(audit.c.id)
             .limit(limit)
         )
-        async with self._reader.connect() as connection:
+        async with self._single.connect() as connection:
             rows = (await connection.execute(query)).mappings().all()
         return [(row["id"], Deed(**{c.name: row[c.name] for c in _DEED})) for row in rows]
 

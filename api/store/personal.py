@@ -29,7 +29,7 @@ from api.personal import (
     without_texts,
 )
 from api.store.numbers import SandboxNumbers
-from api.store.pooling import reader_of
+from api.store.pooling import single_of
 from api.store.schema import LIVE_ORDER, among, personal
 from dispatch.model import Order
 from geo.errors import StartupError, Unreadable
@@ -58,7 +58,7 @@ class PersonalStore:
         numbers: SandboxNumbers,
         keep_ms: int,
     ) -> None:
-        self._engine, self._reader = engine, reader_of(engine)
+        self._engine, self._single = engine, single_of(engine)
         self._ring, self._numbers = keys, numbers
         self._keep_ms = keep_ms
 
@@ -143,7 +143,7 @@ class PersonalStore:
         # U+0000 is in no text of the database.
         wanted = [subject for subject in subjects if "\0" not in subject]
         query = select(personal).where(personal.c.subject == func.any(cast(wanted, ARRAY(Text))))
-        async with self._reader.connect() as connection:
+        async with self._single.connect() as connection:
             return {row.subject: row for row in await connection.execute(query)}
 
     def _open(self, row: Any, kind: type[_T]) -> _T | None:
@@ -238,7 +238,7 @@ class PersonalStore:
     async def keys_in_use(self) -> dict[str, int]:
         """Rows by key id."""
         query = select(personal.c.key_id, func.count()).group_by(personal.c.key_id)
-        async with self._reader.connect() as connection:
+        async with self._single.connect() as connection:
             return {key_id: n for key_id, n in await connection.execute(query)}
 
 

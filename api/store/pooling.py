@@ -39,6 +39,6 @@ def replace_dead(engine: AsyncEngine) -> None:
     event.listen(pool, "checkout", check)
 
 
-def reader_of(engine: AsyncEngine) -> AsyncEngine:
-    """The same pool, for single statements that read: no BEGIN before them, no ROLLBACK after."""
+def single_of(engine: AsyncEngine) -> AsyncEngine:
+    """The same pool, for single statements: each is a transaction without BEGIN and COMMIT."""
     return engine.execution_options(isolation_level="AUTOCOMMIT")

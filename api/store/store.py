@@ -32,7 +32,7 @@ from api.store.ledger import LedgerStore
 from api.store.migrate import asyncpg_url
 from api.store.numbers import SandboxNumbers
 from api.store.personal import PersonalStore
-from api.store.pooling import reader_of, replace_dead
+from api.store.pooling import replace_dead, single_of
 from api.store.quick import Quick
 from api.store.sequencing import WAKE_UP, Sequencing
 from api.store.timekeeping import ask_time, keep_time
@@ -74,7 +74,7 @@ class Store:
 
     def __init__(self, engine: AsyncEngine, url: URL, source: str, quick: Quick) -> None:
         self._engine, self._url, self._quick = engine, url, quick
-        self._reader = reader_of(engine)
+        self._single = single_of(engine)
         self.source = source
         """Names this database in the streams that are fed from it."""
         self.ledger = LedgerStore(engine)
@@ -88,7 +88,7 @@ class Store:
         self._written = asyncio.Event()
         self.hall = Hall(engine, self._written.set)
         self._waker = asyncio.create_task(self._wake_sequencer(), name="wake the sequencer")
-        self._timekeeper = asyncio.create_task(keep_time(self._reader), name="keep the time")
+        self._timekeeper = asyncio.create_task(keep_time(self._single), name="keep the time")
 
     @classmethod
     async def open(
@@ -128,13 +128,13 @@ class Store:
         )
         event.listen(engine.sync_engine, "handle_error", _raise_unavailable)
         replace_dead(engine)
-        reader = reader_of(engine)
+        single = single_of(engine)
         source = ""
         try:
             try:
                 with telling_unavailable():
-                    await ask_time(reader)
-                    source = await reading.source(reader)
+                    await ask_time(single)
+                    source = await reading.source(single)
             except UNAVAILABLE:
                 end_if_cancelled()
                 if not may_be_away:
@@ -160,7 +160,7 @@ class Store:
 
     async def ping(self) -> None:
         """Raises one of `UNAVAILABLE` when PostgreSQL does not answer."""
-        async with self._reader.connect() as connection:
+        async with self._single.connect() as connection:
             await connection.execute(text("SELECT 1"))
 
     # --- orders ------------------------------------------------------------------------------
@@ -202,7 +202,7 @@ class Store:
         Raises:
             Conflict: the key was used with another body.
         """
-        return await orders.replay(self._reader, idempotency)
+        return await orders.replay(self._single, idempotency)
 
     async def run(
         self,
@@ -258,22 +258,22 @@ class Store:
 
     async def order(self, order_id: str) -> Order | None:
         """The order as it stands."""
-        return await reading.order(self._reader, order_id)
+        return await reading.order(self._single, order_id)
 
     async def orders_of_rider(self, rider_id: str) -> list[Order]:
         """The orders whose live assignment is the rider's, offers included, by id."""
-        return await reading.orders_of_rider(self._reader, rider_id)
+        return await reading.orders_of_rider(self._single, rider_id)
 
     async def live_orders(self, city: str) -> list[Order]:
         """The orders that have not ended (`done` has not: it can be completed), oldest first."""
-        async with self._reader.connect() as connection:
+        async with self._single.connect() as connection:
             return await reading.live_orders(connection, city)
 
     async def counts(
         self, city: str, since_ms: int = 0, *, tenant: str | None = None
     ) -> dict[str, int]:
         """Orders by state, of all or of a tenant: the live, and those placed since `since_ms`."""
-        return await reading.counts(self._reader, city, since_ms, tenant)
+        return await reading.counts(self._single, city, since_ms, tenant)
 
     # --- riders ------------------------------------------------------------------------------
 
@@ -326,20 +326,20 @@ class Store:
         Raises:
             Conflict: the key was used with another body.
         """
-        return await riders.replay(self._reader, idempotency)
+        return await riders.replay(self._single, idempotency)
 
     async def rider(self, rider_id: str) -> Rider | None:
         """The rider as he stands."""
-        return await reading.rider(self._reader, rider_id)
+        return await reading.rider(self._single, rider_id)
 
     async def riders_on_shift(self, city: str) -> list[Rider]:
         """By id."""
-        async with self._reader.connect() as connection:
+        async with self._single.connect() as connection:
             return await reading.riders_on_shift(connection, city)
 
     async def count_riders_on_shift(self, city: str, *, tenant: str | None = None) -> int:
         """How many they are, of all or of a tenant."""
-        return await reading.count_riders_on_shift(self._reader, city, tenant)
+        return await reading.count_riders_on_shift(self._single, city, tenant)
 
     # --- the feed ----------------------------------------------------------------------------
 
@@ -353,7 +353,7 @@ class Store:
         order ended before the snapshot).
         """
         if not self.source:
-            self.source = await reading.source(self._reader)
+            self.source = await reading.source(self._single)
         return await reading.load_city(self._engine, city)
 
     async def events_after(
@@ -366,15 +366,15 @@ class Store:
         are other cities' or tenants'.
         """
         limit = min(limit, EVENTS_MAX)
-        return await reading.events_after(self._reader, position, city, limit, tenant)
+        return await reading.events_after(self._single, position, city, limit, tenant)
 
     async def first_kept(self) -> int:
         """The position from which on the whole feed is kept; 0 while nothing of it is gone."""
-        return await reading.first_kept(self._reader)
+        return await reading.first_kept(self._single)
 
     async def last_position(self, city: str | None = None) -> int:
         """The last position given in the city, or at all; 0 when there is none."""
-        async with self._reader.connect() as connection:
+        async with self._single.connect() as connection:
             return await reading.last_position(connection, city)
 
     async def open_sequencing(self) -> Sequencing:
