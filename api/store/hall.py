@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from api.codec import order_from_json, rider_from_json
@@ -28,6 +28,17 @@ from geo.errors import NotFound
 
 HALL_READ_MAX = 500
 TAKEN = "already_taken"
+
+_KNOWN = (
+    select(actions.c.order_id)
+    .where(
+        actions.c.order_id == bindparam("id"),
+        actions.c.actor == bindparam("actor"),
+        actions.c.action_id == bindparam("action_id"),
+    )
+    .exists()
+)
+_LOOK = select(orders.c.body, _KNOWN.label("known")).where(orders.c.id == bindparam("id"))
 
 
 @dataclass(slots=True)
@@ -159,18 +170,8 @@ async def _look(
     """The order as it stands, without a lock, and whether the rider's action is known."""
     if "\0" in order_id:
         return None, False
-    known = (
-        select(actions.c.order_id)
-        .where(
-            actions.c.order_id == order_id,
-            actions.c.actor == rider_id,
-            actions.c.action_id == action_id,
-        )
-        .exists()
-    )
-    found = await connection.execute(
-        select(orders.c.body, known.label("known")).where(orders.c.id == order_id)
-    )
+    asked = {"id": order_id, "actor": rider_id, "action_id": action_id}
+    found = await connection.execute(_LOOK, asked)
     row = found.one_or_none()
     return (None, False) if row is None else (order_from_json(row.body), row.known)
 

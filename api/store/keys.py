@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from sqlalchemy import delete, insert, or_, select, update
+from sqlalchemy import bindparam, delete, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api.store.pooling import single_of
@@ -76,6 +76,8 @@ class Deed:
 
 _SHOWN = [c for c in keys.c if c.name != "digest"]
 _DEED = [c for c in audit.c if c.name != "id"]
+_FIND = select(*_SHOWN, keys.c.digest).where(keys.c.id == bindparam("id"))
+_NOTE = insert(audit)
 
 
 class KeyStore:
@@ -122,9 +124,8 @@ class KeyStore:
         key_id, _, secret = text.removeprefix(KEY_PREFIX).partition("_")
         if len(text) > KEY_CHARS_MAX or not (key_id.isascii() and key_id.isalnum()):
             return None
-        query = select(*_SHOWN, keys.c.digest).where(keys.c.id == key_id)
         async with self._single.connect() as connection:
-            row = (await connection.execute(query)).mappings().first()
+            row = (await connection.execute(_FIND, {"id": key_id})).mappings().first()
         if row is None or not hmac.compare_digest(row["digest"], _digest(secret)):
             return None
         found = ApiKey(**{c.name: row[c.name] for c in _SHOWN})
@@ -186,7 +187,7 @@ class KeyStore:
         """Add a line to the audit log."""
         row = {c.name: getattr(deed, c.name) for c in _DEED}
         async with self._single.connect() as connection:
-            await connection.execute(insert(audit).values(row))
+            await connection.execute(_NOTE, row)
 
     async def deeds(
         self, tenant: str, city: str, after: int, limit: int

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 import structlog
 from prometheus_client import Counter
-from sqlalchemy import ARRAY, Text, cast, func, select, text
+from sqlalchemy import ARRAY, Text, bindparam, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -142,9 +142,9 @@ class PersonalStore:
     async def _rows(self, subjects: Iterable[str]) -> dict[str, Any]:
         # U+0000 is in no text of the database.
         wanted = [subject for subject in subjects if "\0" not in subject]
-        query = select(personal).where(personal.c.subject == func.any(cast(wanted, ARRAY(Text))))
         async with self._single.connect() as connection:
-            return {row.subject: row for row in await connection.execute(query)}
+            found = await connection.execute(_OF_SUBJECTS, {"subjects": wanted})
+            return {row.subject: row for row in found}
 
     def _open(self, row: Any, kind: type[_T]) -> _T | None:
         try:
@@ -255,6 +255,10 @@ async def put(connection: AsyncConnection, sealed: Sealed) -> None:
 def _box(row: Any) -> Box:
     return Box(row.key_id, row.nonce, row.ciphertext)
 
+
+_OF_SUBJECTS = select(personal).where(
+    personal.c.subject == func.any(bindparam("subjects", type_=ARRAY(Text)))
+)
 
 # Both prefixes, `order/` and `rider/`, have six characters.
 _HAS_ENDED = f"""
