@@ -38,12 +38,12 @@ class Parts:
         return self.guard.tokens
 
 
-def parts_of(request: Request) -> Parts:
+async def parts_of(request: Request) -> Parts:
     parts: Parts = request.app.state.parts
     return parts
 
 
-def capacity_of(request: Request) -> Capacity:
+async def capacity_of(request: Request) -> Capacity:
     capacity: Capacity = request.app.state.capacity
     return capacity
 
@@ -93,7 +93,7 @@ def area_of(parts: Parts, claims: Claims) -> CityArea:
     return area
 
 
-def claims_of(claims: Annotated[Claims, Depends(scoped_claims_of)]) -> Claims:
+async def claims_of(claims: Annotated[Claims, Depends(scoped_claims_of)]) -> Claims:
     """The caller, who may do all that his role may: a scoped token is Forbidden."""
     if claims.orders:
         raise Forbidden("the token is scoped to orders: it may look at them and watch them only")

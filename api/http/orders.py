@@ -27,7 +27,7 @@ from api.http.answers import OrderAnswer, QuoteAnswer, view_order, view_quote
 from api.http.audit import about
 from api.http.errors import RESPONSES, refusal_response
 from api.http.forms import CancelForm, NewOrderForm, QuoteForm
-from api.http.personal import personal_for, read_personal
+from api.http.personal import personal_for, read_personal, shown_to
 from api.http.prices import PRICE_TTL_S, open_price, read_form, sign_price
 from api.http.retries import ABOUT, KEY, OptionalKey, mark, needed_key_of
 from api.personal import without_numbers
@@ -91,7 +91,11 @@ async def place(
     about(created.order.id)
     mark(response, created.replayed)
     order = created.order
-    return view_order(order, coordinate_system, await personal_for(caller, order, parts))
+    if created.replayed:  # it may have been erased since
+        personal = await personal_for(caller, order, parts)
+    else:
+        personal = shown_to(caller.role, read_personal(form))
+    return view_order(order, coordinate_system, personal)
 
 
 async def _create(

@@ -56,10 +56,10 @@ async def personal_for(claims: Claims, order: Order, parts: Parts) -> OrderPerso
     """What this caller, who reaches the order, may see of it."""
     if claims.role is Role.RIDER and not _serves(claims, order):
         return NOTHING
-    return _shown_to(claims.role, await parts.store.personal.of_order(order))
+    return shown_to(claims.role, await parts.store.personal.of_order(order))
 
 
-def _shown_to(role: Role, whole: OrderPersonal) -> OrderPersonal:
+def shown_to(role: Role, whole: OrderPersonal) -> OrderPersonal:
     """Phones are shown to who gave them; others have the masked ones of `contacts`."""
     if role in (Role.CUSTOMER, Role.INTEGRATOR, Role.OPERATOR):
         return whole

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple, TypeVar
 
 import msgspec
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -19,6 +19,9 @@ from geo.errors import Conflict
 
 T = TypeVar("T")
 STATUS = 200
+_FIRST = select(idempotency.c.body_hash, idempotency.c.answer).where(
+    idempotency.c.client_id == bindparam("client_id"), idempotency.c.key == bindparam("key")
+)
 
 
 class Found(NamedTuple):
@@ -77,11 +80,7 @@ async def claim(
 
 async def first(connection: AsyncConnection, key: IdempotencyKey) -> Found | None:
     """The key's answer, None when it has none. Raises Conflict for another body."""
-    found = await connection.execute(
-        select(idempotency.c.body_hash, idempotency.c.answer).where(
-            idempotency.c.client_id == key.client_id, idempotency.c.key == key.key
-        )
-    )
+    found = await connection.execute(_FIRST, {"client_id": key.client_id, "key": key.key})
     row = found.one_or_none()
     if row is None:
         return None

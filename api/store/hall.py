@@ -11,11 +11,12 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from api.codec import order_from_json, rider_from_json
 from api.store import orders as order_store
+from api.store.pooling import single_of
 from api.store.schema import IN_HALL, actions, orders, riders
 from api.store.values import Outcome
 from dispatch.commands import Claim
@@ -28,6 +29,17 @@ from geo.errors import NotFound
 HALL_READ_MAX = 500
 TAKEN = "already_taken"
 _SHIPPED = Policy()
+
+_KNOWN = (
+    select(actions.c.order_id)
+    .where(
+        actions.c.order_id == bindparam("id"),
+        actions.c.actor == bindparam("actor"),
+        actions.c.action_id == bindparam("action_id"),
+    )
+    .exists()
+)
+_LOOK = select(orders.c.body, _KNOWN.label("known")).where(orders.c.id == bindparam("id"))
 
 
 @dataclass(slots=True)
@@ -55,7 +67,8 @@ class Hall:
         written: Callable[[], None],
         orders_max: Mapping[str, int],
     ) -> None:
-        self._engine, self._written, self._orders_max = engine, written, orders_max
+        self._engine, self._single = engine, single_of(engine)
+        self._written, self._orders_max = written, orders_max
         self._gates: dict[str, _Gate] = {}
 
     async def open_orders(self, tenant: str, city: str, at_ms: int) -> list[Order]:
@@ -71,7 +84,7 @@ class Hall:
             .order_by(orders.c.created_at_ms, orders.c.id)
             .limit(HALL_READ_MAX)
         )
-        async with self._engine.connect() as connection:
+        async with self._single.connect() as connection:
             return [order_from_json(body) for body in await connection.scalars(query)]
 
     async def claim(
@@ -117,7 +130,7 @@ class Hall:
     async def _ask(
         self, order_id: str, command: Claim, whose: tuple[str, str], action_id: str | None
     ) -> Outcome:
-        async with self._engine.connect() as connection:
+        async with self._single.connect() as connection:
             order, known = await _look(connection, order_id, command.rider_id, action_id)
         if order is None or not _is_of(order, whose):
             raise NotFound(f"no order {order_id!r}")
@@ -163,18 +176,8 @@ async def _look(
     """The order as it stands, without a lock, and whether the rider's action is known."""
     if "\0" in order_id:
         return None, False
-    known = (
-        select(actions.c.order_id)
-        .where(
-            actions.c.order_id == order_id,
-            actions.c.actor == rider_id,
-            actions.c.action_id == action_id,
-        )
-        .exists()
-    )
-    found = await connection.execute(
-        select(orders.c.body, known.label("known")).where(orders.c.id == order_id)
-    )
+    asked = {"id": order_id, "actor": rider_id, "action_id": action_id}
+    found = await connection.execute(_LOOK, asked)
     row = found.one_or_none()
     return (None, False) if row is None else (order_from_json(row.body), row.known)
 

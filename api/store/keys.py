@@ -13,10 +13,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from sqlalchemy import delete, insert, or_, select, update
+from sqlalchemy import bindparam, delete, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from api.store.answers import once
+from api.store.pooling import single_of
 from api.store.schema import audit, keys, revocations
 from api.store.values import IdempotencyKey
 from geo.errors import Conflict
@@ -86,13 +87,15 @@ class Deed:
 
 _SHOWN = [c for c in keys.c if c.name != "digest"]
 _DEED = [c for c in audit.c if c.name != "id"]
+_FIND = select(*_SHOWN, keys.c.digest).where(keys.c.id == bindparam("id"))
+_NOTE = insert(audit)
 
 
 class KeyStore:
     """Every method raises one of `UNAVAILABLE` when PostgreSQL does not answer."""
 
     def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
+        self._engine, self._single = engine, single_of(engine)
 
     # --- keys ---------------------------------------------------------------------------------
 
@@ -162,16 +165,15 @@ class KeyStore:
         key_id, _, secret = text.removeprefix(KEY_PREFIX).partition("_")
         if len(text) > KEY_CHARS_MAX or not (key_id.isascii() and key_id.isalnum()):
             return None
-        query = select(*_SHOWN, keys.c.digest).where(keys.c.id == key_id)
-        async with self._engine.connect() as connection:
-            row = (await connection.execute(query)).mappings().first()
+        async with self._single.connect() as connection:
+            row = (await connection.execute(_FIND, {"id": key_id})).mappings().first()
         if row is None or not hmac.compare_digest(row["digest"], _digest(secret)):
             return None
         return ApiKey(**{c.name: row[c.name] for c in _SHOWN})
 
     async def _note_used(self, key_id: str, hour_ms: int) -> None:
         older = or_(keys.c.last_used_ms.is_(None), keys.c.last_used_ms < hour_ms)
-        async with self._engine.begin() as connection:
+        async with self._single.connect() as connection:
             await connection.execute(
                 update(keys).where(keys.c.id == key_id, older).values(last_used_ms=hour_ms)
             )
@@ -183,12 +185,12 @@ class KeyStore:
             .where(keys.c.tenant == tenant, keys.c.city == city)
             .order_by(keys.c.created_at_ms, keys.c.id)
         )
-        async with self._engine.connect() as connection:
+        async with self._single.connect() as connection:
             return [ApiKey(**row) for row in (await connection.execute(query)).mappings()]
 
     async def one(self, key_id: str) -> ApiKey | None:
         """The key of this id."""
-        async with self._engine.connect() as connection:
+        async with self._single.connect() as connection:
             found = await connection.execute(select(*_SHOWN).where(keys.c.id == key_id))
             row = found.mappings().first()
         return None if row is None else ApiKey(**row)
@@ -213,7 +215,7 @@ class KeyStore:
     async def revoked(self, at_ms: int) -> list[Revocation]:
         """All that still serve. The whole list each time: one that commits late is not missed."""
         query = select(*(revocations.c[name] for name in Revocation._fields))
-        async with self._engine.connect() as connection:
+        async with self._single.connect() as connection:
             found = await connection.execute(query.where(revocations.c.until_ms > at_ms))
             return [Revocation(*row) for row in found]
 
@@ -222,8 +224,8 @@ class KeyStore:
     async def note(self, deed: Deed) -> None:
         """Add a line to the audit log."""
         row = {c.name: getattr(deed, c.name) for c in _DEED}
-        async with self._engine.begin() as connection:
-            await connection.execute(insert(audit).values(row))
+        async with self._single.connect() as connection:
+            await connection.execute(_NOTE, row)
 
     async def deeds(
         self, tenant: str, city: str, after: int, limit: int
@@ -235,7 +237,7 @@ class KeyStore:
             .order_by(audit.c.id)
             .limit(limit)
         )
-        async with self._engine.connect() as connection:
+        async with self._single.connect() as connection:
             rows = (await connection.execute(query)).mappings().all()
         return [(row["id"], Deed(**{c.name: row[c.name] for c in _DEED})) for row in rows]
 

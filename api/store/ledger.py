@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from sqlalchemy import RowMapping, func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from api.store.pooling import single_of
 from api.store.schema import orders, payment_notices, transfers
 from dispatch.ledger import Transfer, TransferKind, payment
 from geo.errors import Conflict, NotFound
@@ -53,14 +54,14 @@ class LedgerStore:
     """Every method raises one of `UNAVAILABLE` without PostgreSQL."""
 
     def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
+        self._engine, self._single = engine, single_of(engine)
 
     async def transfers_of_order(self, order_id: str) -> list[Recorded]:
         """In the order in which they were written."""
         if "\0" in order_id:
             return []
         query = select(transfers).where(transfers.c.order_id == order_id).order_by(transfers.c.id)
-        async with self._engine.connect() as connection:
+        async with self._single.connect() as connection:
             return [_recorded(row) for row in (await connection.execute(query)).mappings()]
 
     async def balance(self, account: str) -> int:
@@ -72,7 +73,7 @@ class LedgerStore:
             transfers.c.debit == account
         )
         query = select(came.scalar_subquery() - went.scalar_subquery())
-        async with self._engine.connect() as connection:
+        async with self._single.connect() as connection:
             return int(await connection.scalar(query) or 0)
 
     async def note_payment(self, notice: PaymentNotice, at_ms: int) -> Noted:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 import asyncpg
 import msgspec
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -32,6 +32,13 @@ from geo.errors import Conflict, NotFound
 
 CREATED_STATUS = 201
 NOT_ON_SHIFT = "not_on_shift"
+
+_LOCK = select(orders.c.body).where(orders.c.id == bindparam("id")).with_for_update()
+_ACTION = select(actions).where(
+    actions.c.order_id == bindparam("order_id"),
+    actions.c.actor == bindparam("actor"),
+    actions.c.action_id == bindparam("action_id"),
+)
 
 ClaimRule = Callable[[AsyncConnection, Order, Claim], Awaitable[Events | Refusal]]
 
@@ -116,9 +123,7 @@ async def run(
 async def _lock(connection: AsyncConnection, order_id: str) -> Order:
     if "\0" in order_id:
         raise NotFound(f"no order {order_id!r}")
-    found = await connection.execute(
-        select(orders.c.body).where(orders.c.id == order_id).with_for_update()
-    )
+    found = await connection.execute(_LOCK, {"id": order_id})
     body = found.scalar_one_or_none()
     if body is None:
         raise NotFound(f"no order {order_id!r}")
@@ -145,13 +150,8 @@ def _actor(command: Command) -> str:
 async def _first_outcome(
     connection: AsyncConnection, order: Order, command: Command, action_id: str
 ) -> Outcome | None:
-    found = await connection.execute(
-        select(actions).where(
-            actions.c.order_id == order.id,
-            actions.c.actor == _actor(command),
-            actions.c.action_id == action_id,
-        )
-    )
+    asked = {"order_id": order.id, "actor": _actor(command), "action_id": action_id}
+    found = await connection.execute(_ACTION, asked)
     row = found.one_or_none()
     if row is None:
         return None

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 import structlog
 from prometheus_client import Counter
-from sqlalchemy import ARRAY, Text, cast, func, select, text
+from sqlalchemy import ARRAY, Text, bindparam, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -29,6 +29,7 @@ from api.personal import (
     without_texts,
 )
 from api.store.numbers import SandboxNumbers
+from api.store.pooling import single_of
 from api.store.schema import LIVE_ORDER, among, heads, personal
 from dispatch.model import Order
 from geo.errors import StartupError, Unreadable
@@ -57,7 +58,8 @@ class PersonalStore:
         numbers: SandboxNumbers,
         keep_ms: int,
     ) -> None:
-        self._engine, self._ring, self._numbers = engine, keys, numbers
+        self._engine, self._single = engine, single_of(engine)
+        self._ring, self._numbers = keys, numbers
         self._keep_ms = keep_ms
 
     @property
@@ -132,9 +134,9 @@ class PersonalStore:
     async def _rows(self, subjects: Iterable[str]) -> dict[str, Any]:
         # U+0000 is in no text of the database.
         wanted = [subject for subject in subjects if "\0" not in subject]
-        query = select(personal).where(personal.c.subject == func.any(cast(wanted, ARRAY(Text))))
-        async with self._engine.connect() as connection:
-            return {row.subject: row for row in await connection.execute(query)}
+        async with self._single.connect() as connection:
+            found = await connection.execute(_OF_SUBJECTS, {"subjects": wanted})
+            return {row.subject: row for row in found}
 
     def _open(self, row: Any, kind: type[_T]) -> _T | None:
         try:
@@ -244,7 +246,7 @@ class PersonalStore:
     async def keys_in_use(self) -> dict[str, int]:
         """Rows by key id."""
         query = select(personal.c.key_id, func.count()).group_by(personal.c.key_id)
-        async with self._engine.connect() as connection:
+        async with self._single.connect() as connection:
             return {key_id: n for key_id, n in await connection.execute(query)}
 
 
@@ -264,6 +266,10 @@ async def put(connection: AsyncConnection, sealed: Sealed, *, replace: bool = Tr
 def _box(row: Any) -> Box:
     return Box(row.key_id, row.nonce, row.ciphertext)
 
+
+_OF_SUBJECTS = select(personal).where(
+    personal.c.subject == func.any(bindparam("subjects", type_=ARRAY(Text)))
+)
 
 # Both prefixes, `order/` and `rider/`, have six characters.
 _HAS_ENDED = f"""

@@ -110,6 +110,13 @@ class Quick:
             return None
         return Outcome(order=change.after, events=decided)
 
+    async def tell(self, statement: str) -> None:
+        """Run a statement that has no answer. Raises Unavailable."""
+        with telling_unavailable():
+            async with self._pool.acquire(timeout=WAIT_S) as driver:
+                with telling_unavailable(driver):
+                    await driver.execute(statement)
+
     async def _read(self, order_id: str, command: Command, action_id: str | None) -> Order | None:
         """The order as it stands, None when there is none or the action is known."""
         if "\0" in order_id or "\0" in (action_id or ""):

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from sqlalchemy import func, or_, select, text
+from sqlalchemy import bindparam, func, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from api.codec import order_from_json, rider_from_json
 from api.store.rows import event_from_row, events_by_id
 from api.store.schema import LIVE_ORDER, feed, heads, installation, orders, riders
-from api.store.statement import driver_of
 from api.store.values import CityState, Positioned
 from dispatch.model import Order, Rider, RiderState
 
 _live = orders.c.state.in_(LIVE_ORDER)
+_ORDER = select(orders.c.body).where(orders.c.id == bindparam("id"))
+_OF_RIDER = (
+    select(orders.c.body).where(orders.c.rider_id == bindparam("rider_id")).order_by(orders.c.id)
+)
 
 
 async def order(engine: AsyncEngine, order_id: str) -> Order | None:
@@ -20,7 +23,7 @@ async def order(engine: AsyncEngine, order_id: str) -> Order | None:
     if "\0" in order_id:
         return None
     async with engine.connect() as connection:
-        body = await connection.scalar(select(orders.c.body).where(orders.c.id == order_id))
+        body = await connection.scalar(_ORDER, {"id": order_id})
     return None if body is None else order_from_json(body)
 
 
@@ -35,9 +38,9 @@ async def rider(engine: AsyncEngine, rider_id: str) -> Rider | None:
 
 async def orders_of_rider(engine: AsyncEngine, rider_id: str) -> list[Order]:
     """See `Store.orders_of_rider`."""
-    query = select(orders.c.body).where(orders.c.rider_id == rider_id).order_by(orders.c.id)
     async with engine.connect() as connection:
-        return [order_from_json(body) for body in await connection.scalars(query)]
+        found = await connection.scalars(_OF_RIDER, {"rider_id": rider_id})
+        return [order_from_json(body) for body in found]
 
 
 async def live_orders(connection: AsyncConnection, city: str) -> list[Order]:
@@ -107,10 +110,10 @@ async def events_after(
         query = query.where(feed.c.tenant == tenant)
     async with engine.connect() as connection:
         entries = (await connection.execute(query)).all()
+        driver = (await connection.get_raw_connection()).driver_connection
+        assert driver is not None
         # Not by a join: it would look into every partition for each event.
-        known = await events_by_id(
-            await driver_of(connection), [f.day for f in entries], [f.event_id for f in entries]
-        )
+        known = await events_by_id(driver, [f.day for f in entries], [f.event_id for f in entries])
     return [
         Positioned(
             position=entry.position,

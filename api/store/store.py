@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 
 from sqlalchemy import event, text
 from sqlalchemy.engine import URL, ExceptionContext
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -33,6 +32,7 @@ from api.store.ledger import LedgerStore
 from api.store.migrate import asyncpg_url
 from api.store.numbers import SandboxNumbers
 from api.store.personal import PersonalStore
+from api.store.pooling import replace_dead, single_of
 from api.store.quick import Quick
 from api.store.sequencing import WAKE_UP, Sequencing
 from api.store.timekeeping import ask_time, keep_time
@@ -77,6 +77,7 @@ class Store:
 
     def __init__(self, engine: AsyncEngine, url: URL, source: str, quick: Quick) -> None:
         self._engine, self._url, self._quick = engine, url, quick
+        self._single = single_of(engine)
         self.source = source
         """Names this database in the streams that are fed from it."""
         self.ledger = LedgerStore(engine)
@@ -89,7 +90,7 @@ class Store:
         self._closing = False
         self._written = asyncio.Event()
         self._waker = asyncio.create_task(self._wake_sequencer(), name="wake the sequencer")
-        self._timekeeper = asyncio.create_task(keep_time(engine), name="keep the time")
+        self._timekeeper = asyncio.create_task(keep_time(self._single), name="keep the time")
 
     @classmethod
     async def open(
@@ -118,7 +119,7 @@ class Store:
             pool_size=POOL_SIZE,
             max_overflow=POOL_OVERFLOW_MAX,
             pool_timeout=POOL_WAIT_S,
-            pool_pre_ping=True,
+            pool_use_lifo=True,  # few and warm: each has what it was asked prepared
             connect_args={
                 "timeout": CONNECT_LIMIT_S,
                 "command_timeout": ANSWER_LIMIT_S,
@@ -130,12 +131,14 @@ class Store:
             json_deserializer=_as_text,
         )
         event.listen(engine.sync_engine, "handle_error", _raise_unavailable)
+        replace_dead(engine)
+        single = single_of(engine)
         source = ""
         try:
             try:
                 with telling_unavailable():
-                    await ask_time(engine)
-                    source = await reading.source(engine)
+                    await ask_time(single)
+                    source = await reading.source(single)
             except UNAVAILABLE:
                 end_if_cancelled()
                 if not may_be_away:
@@ -162,7 +165,7 @@ class Store:
 
     async def ping(self) -> None:
         """Raises one of `UNAVAILABLE` when PostgreSQL does not answer."""
-        async with self._engine.connect() as connection:
+        async with self._single.connect() as connection:
             await connection.execute(text("SELECT 1"))
 
     # --- orders ------------------------------------------------------------------------------
@@ -204,7 +207,7 @@ class Store:
         Raises:
             Conflict: the key was used with another body.
         """
-        return await orders.replay(self._engine, idempotency)
+        return await orders.replay(self._single, idempotency)
 
     async def run(
         self,
@@ -260,22 +263,22 @@ class Store:
 
     async def order(self, order_id: str) -> Order | None:
         """The order as it stands."""
-        return await reading.order(self._engine, order_id)
+        return await reading.order(self._single, order_id)
 
     async def orders_of_rider(self, rider_id: str) -> list[Order]:
         """The orders whose live assignment is the rider's, offers included, by id."""
-        return await reading.orders_of_rider(self._engine, rider_id)
+        return await reading.orders_of_rider(self._single, rider_id)
 
     async def live_orders(self, city: str) -> list[Order]:
         """The orders that have not ended (`done` has not: it can be completed), oldest first."""
-        async with self._engine.connect() as connection:
+        async with self._single.connect() as connection:
             return await reading.live_orders(connection, city)
 
     async def counts(
         self, city: str, since_ms: int = 0, *, tenant: str | None = None
     ) -> dict[str, int]:
         """Orders by state, of all or of a tenant: the live, and those placed since `since_ms`."""
-        return await reading.counts(self._engine, city, since_ms, tenant)
+        return await reading.counts(self._single, city, since_ms, tenant)
 
     # --- riders ------------------------------------------------------------------------------
 
@@ -328,20 +331,20 @@ class Store:
         Raises:
             Conflict: the key was used with another body.
         """
-        return await riders.replay(self._engine, idempotency)
+        return await riders.replay(self._single, idempotency)
 
     async def rider(self, rider_id: str) -> Rider | None:
         """The rider as he stands."""
-        return await reading.rider(self._engine, rider_id)
+        return await reading.rider(self._single, rider_id)
 
     async def riders_on_shift(self, city: str) -> list[Rider]:
         """By id."""
-        async with self._engine.connect() as connection:
+        async with self._single.connect() as connection:
             return await reading.riders_on_shift(connection, city)
 
     async def count_riders_on_shift(self, city: str, *, tenant: str | None = None) -> int:
         """How many they are, of all or of a tenant."""
-        return await reading.count_riders_on_shift(self._engine, city, tenant)
+        return await reading.count_riders_on_shift(self._single, city, tenant)
 
     # --- the feed ----------------------------------------------------------------------------
 
@@ -355,7 +358,7 @@ class Store:
         order ended before the snapshot).
         """
         if not self.source:
-            self.source = await reading.source(self._engine)
+            self.source = await reading.source(self._single)
         return await reading.load_city(self._engine, city)
 
     async def events_after(
@@ -368,16 +371,16 @@ class Store:
         are other cities' or tenants'.
         """
         limit = min(limit, EVENTS_MAX)
-        return await reading.events_after(self._engine, position, city, limit, tenant)
+        return await reading.events_after(self._single, position, city, limit, tenant)
 
     async def first_kept(self) -> int:
         """The position from which on the whole feed is kept; 0 while nothing of it is gone."""
-        async with self._engine.connect() as connection:
+        async with self._single.connect() as connection:
             return await reading.first_kept(connection)
 
     async def last_position(self, city: str | None = None) -> int:
         """The last position given in the city, or at all; 0 when there is none."""
-        async with self._engine.connect() as connection:
+        async with self._single.connect() as connection:
             return await reading.last_position(connection, city)
 
     async def open_sequencing(self) -> Sequencing:
@@ -394,10 +397,8 @@ class Store:
             await self._written.wait()
             self._written.clear()
             try:
-                async with self._engine.connect() as connection:
-                    await connection.execution_options(isolation_level="AUTOCOMMIT")
-                    await connection.execute(text(WAKE_UP))
-            except (Unavailable, OSError, SQLAlchemyError) as error:
+                await self._quick.tell(WAKE_UP)
+            except UNAVAILABLE as error:
                 _log.debug("cannot wake the sequencer: %s", error)
 
 
@@ -410,5 +411,5 @@ def _raise_unavailable(context: ExceptionContext) -> None:
     if isinstance(context.original_exception, TimeoutError):
         context.is_disconnect = True  # it has gone silent, and those beside it probably too
     state = getattr(context.original_exception, "sqlstate", None)
-    if not context.is_pre_ping and (context.is_disconnect or means_unavailable(state)):
+    if context.is_disconnect or means_unavailable(state):
         raise Unavailable(f"PostgreSQL: {context.original_exception}")

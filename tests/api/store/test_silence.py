@@ -85,6 +85,16 @@ async def test_a_store_whose_connections_have_gone_silent_comes_back(far, new_or
     assert {found.id for found in await asyncio.gather(*asked)} == {"o1"}
 
 
+async def test_one_that_was_idle_is_asked_before_its_use(far, new_order, monkeypatch):
+    monkeypatch.setattr("api.store.pooling.IDLE_MAX_S", 0.0)
+    store, line = far
+    order = new_order("o1")
+    await store.create_order(order, order.created_at_ms, idempotency=None)
+    await store.order("o1")
+    line.fall_silent()
+    assert (await store.order("o1")).id == "o1"
+
+
 async def test_so_does_the_quick_way(far, new_order):
     store, line = far
 
