@@ -115,8 +115,8 @@ async def _run(options: Options, data: Path) -> tuple[dict[str, Any], Verdict]:
     assert task is not None
 
     def stop(number: signal.Signals) -> None:
+        task.cancel(STOPPED)  # first: whoever reads this may be gone
         _say(f"stopped by {number.name}")
-        task.cancel(STOPPED)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop, number)

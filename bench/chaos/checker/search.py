@@ -21,6 +21,7 @@ ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition
 AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg_toast%'
 """
 _READ = {
+    b"none": lambda redis, key: redis.get(key),  # it has just expired
     b"string": lambda redis, key: redis.get(key),
     b"hash": lambda redis, key: redis.hgetall(key),
     b"set": lambda redis, key: redis.smembers(key),
