@@ -190,15 +190,23 @@ class Tokens:
             raise Unauthorised(f"token is foreign: not signed by {ALGORITHM}") from None
         except jwt.PyJWTError as error:
             raise Unauthorised(f"token is malformed: {error}") from None
+        self._check_times(claims, expired_too)
+        return claims | {"kid": kid}
+
+    def _check_times(self, claims: dict[str, Any], expired_too: bool) -> None:
         now_s = self._clock() // 1000
         if not all(isinstance(claims[name], int) for name in ("iat", "exp")):
             raise Unauthorised("token is malformed: iat and exp are seconds since 1970")
         if claims["iat"] > now_s + LEEWAY_S:
             raise Unauthorised("token is malformed: it was issued in the future")
+        begins = claims.get("nbf", claims["iat"])
+        if not isinstance(begins, int):
+            raise Unauthorised("token is malformed: nbf is in seconds since 1970")
+        if begins > now_s + LEEWAY_S:
+            raise Unauthorised(f"token is not good yet: in {begins - now_s} s", genuine=True)
         if claims["exp"] <= now_s and not expired_too:
             over_s = now_s - claims["exp"]
             raise Unauthorised(f"token is expired: since {over_s} s", genuine=True)
-        return claims | {"kid": kid}
 
     def _decode(self, issuer: str, token: str) -> tuple[str, dict[str, Any]]:
         """`kid` and claims. Without a `kid`, as an own backend may sign, each line is tried."""

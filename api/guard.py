@@ -15,19 +15,23 @@ from pathlib import Path
 
 import structlog
 
-from api.auth import TTL_S, TTL_S_MAX, Claims, Role, Tokens
+from api.auth import LEEWAY_S, TTL_S, TTL_S_MAX, Claims, Role, Tokens
 from api.cancelling import end_if_cancelled
 from api.clock import now_ms
 from api.metrics import Mode, degraded
-from api.settings import Settings, read_secret_file
+from api.settings import Settings, check_exposed, read_secret_file
 from api.store import UNAVAILABLE, Store
-from api.store.keys import KEY_PREFIX, Revocation
-from geo.errors import InvalidValue, Unauthorised, Unavailable
+from api.store.keys import KEY_PREFIX, Kind
+from geo.errors import InvalidValue, StartupError, Unauthorised, Unavailable
 
 log = structlog.get_logger(__name__)
 
 READ_S = 5.0
 READ_LIMIT_S = 10.0
+# Revocations of one reading of the table; and how often those that served their time are forgotten.
+PAGE = 5_000
+FORGET_MS = 3_600_000
+LEEWAY_MS = LEEWAY_S * 1000
 BLIND_MAX_S = TTL_S
 _AWAY: tuple[type[Exception], ...] = (*UNAVAILABLE, TimeoutError)
 
@@ -41,17 +45,22 @@ class Guard:
         store: Store,
         secret_file: Path | None = None,
         clock: Callable[[], int] = now_ms,
+        *,
+        exposed: bool = False,
     ) -> None:
         self.tokens = tokens
+        self._exposed = exposed
         self._store, self._secret_file, self._clock = store, secret_file, clock
-        self._over: dict[tuple[str, str, str, str], int] = {}
-        self._read_ms = 0
+        # By tenant, city, kind and value: from when and until when.
+        self._over: dict[tuple[str, str, str, str], tuple[int, int]] = {}
+        self._position = self._read_ms = self._forgot_ms = 0
         self._wake = asyncio.Event()
 
     @classmethod
     def of(cls, settings: Settings, store: Store) -> Guard:
         """The guard of a process with these settings."""
-        return cls(Tokens(settings.secret), store, settings.secret_file)
+        tokens = Tokens(settings.secret)
+        return cls(tokens, store, settings.secret_file, exposed=settings.exposed)
 
     # --- one who comes ------------------------------------------------------------------------
 
@@ -97,14 +106,8 @@ class Guard:
         """
         if claims.kid and not self.tokens.knows(claims.kid):
             raise Unauthorised("token is foreign: its line of the secret was taken out")
-        for kind, value in (
-            ("token", claims.jti),
-            ("subject", f"{claims.role}/{claims.sub}"),
-            ("key", claims.key),
-        ):
-            at_ms = self._over.get((claims.tenant, claims.city, kind, value))
-            if at_ms is not None and (kind == "key" or claims.iat * 1000 <= at_ms):
-                raise Unauthorised("token is revoked", genuine=True)
+        if self._is_revoked(claims):
+            raise Unauthorised("token is revoked", genuine=True)
         at_ms = self._clock()
         blind_s, age_s = (at_ms - self._read_ms) / 1000, at_ms / 1000 - claims.iat
         if blind_s > BLIND_MAX_S and age_s > BLIND_MAX_S:
@@ -113,16 +116,42 @@ class Guard:
                 f"{BLIND_MAX_S} s from its making; ask for a fresh one"
             )
 
+    def _is_revoked(self, claims: Claims) -> bool:
+        where = claims.tenant, claims.city
+        named: list[tuple[Kind, str]] = [("key", claims.key), ("token", claims.jti)]
+        if claims.role is not Role.OPERATOR:
+            named.append(("lower_token", claims.jti))
+        if any((*where, *one) in self._over for one in named):
+            return True
+        since = self._over.get((*where, "subject", f"{claims.role}/{claims.sub}"))
+        # Whoever made it may have a clock that is ahead, as far as `Tokens` lets it.
+        return since is not None and claims.iat * 1000 <= since[0] + LEEWAY_MS
+
     # --- what was revoked ---------------------------------------------------------------------
 
     async def read(self) -> bool:
-        """Read revocations and secret; whether anybody may have to go. Raises UNAVAILABLE's."""
-        renewed = self._renew()
-        at_ms = self._clock()
-        found = await self._store.keys.revoked(at_ms)
-        over = _by_holder(found)
-        changed, self._over, self._read_ms = over != self._over, over, at_ms
-        return changed or renewed
+        """Read the secret, and the revocations since the last reading, all of them at first.
+
+        Whether anybody may have to go. A reading that is cut short goes on where it was the next
+        time. Raises UNAVAILABLE's.
+        """
+        changed = self._renew()
+        while True:
+            at_ms = self._clock()
+            found = await self._store.keys.revoked(self._position, at_ms, PAGE)
+            for position, one in found:
+                who = one.tenant, one.city, one.kind, one.value
+                at, until = self._over.get(who, (0, 0))  # another reading may be ahead of this
+                self._over[who] = max(at, one.at_ms), max(until, one.until_ms)
+                self._position = max(self._position, position)
+            changed = changed or bool(found)
+            if len(found) < PAGE:
+                break
+        if at_ms - self._forgot_ms > FORGET_MS:
+            self._over = {who: when for who, when in self._over.items() if when[1] > at_ms}
+            self._forgot_ms = at_ms
+        self._read_ms = at_ms
+        return changed
 
     async def run(self, changed: Callable[[], None] = lambda: None) -> None:
         """Read again and again until cancelled, at once after SIGHUP; calls `changed`.
@@ -174,22 +203,20 @@ class Guard:
             self._wake.clear()
 
     def _renew(self) -> bool:
-        """The secret of the file, if it is one; a broken file changes nothing."""
+        """The secret of the file, if it is one; a broken or weak one changes nothing."""
         if self._secret_file is None:
             return False
         try:
-            renewed = self.tokens.renew(read_secret_file(self._secret_file))
+            secret = read_secret_file(self._secret_file)
+            if self._exposed:
+                check_exposed(secret, self._secret_file)
+        except StartupError as error:
+            log.error("secret_refused", why=str(error))
+            return False
         except (InvalidValue, OSError, UnicodeDecodeError) as error:
             log.error("secret_not_read", error=type(error).__name__, path=str(self._secret_file))
             return False
+        renewed = self.tokens.renew(secret)
         if renewed:
             log.info("secret_renewed")
         return renewed
-
-
-def _by_holder(found: list[Revocation]) -> dict[tuple[str, str, str, str], int]:
-    over: dict[tuple[str, str, str, str], int] = {}
-    for one in found:
-        holder = (one.tenant, one.city, one.kind, one.value)
-        over[holder] = max(over.get(holder, 0), one.at_ms)
-    return over

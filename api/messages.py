@@ -51,10 +51,14 @@ class Asked(
 
 
 class Hello(Asked, frozen=True, kw_only=True):
-    """The first frame. The token may also come in the header or the query of the upgrade."""
+    """The first frame. The token may also come in the header or the query of the upgrade.
+
+    `counter` names the phone's count of its fixes, anew whenever it counts from 0 again.
+    """
 
     token: Annotated[str, Meta(max_length=4096)] | None = None
     system: System | None = None
+    counter: Id | None = None
 
 
 class Fix(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -288,7 +292,11 @@ class Stale(Told, frozen=True, kw_only=True):
 
 
 class FixRow(msgspec.Struct, frozen=True, array_like=True):
-    """One fix in WGS-84 degrees; `system` is the one it was given in."""
+    """One fix in WGS-84 degrees; `system` is the one it was given in.
+
+    `seq` counts in the phone's `counter`, "" for none. `on_trust` is the tenant at whose word the
+    fix was taken while nobody could say whose the rider is: it is his only if that is his tenant.
+    """
 
     rider_id: str
     seq: int
@@ -299,6 +307,8 @@ class FixRow(msgspec.Struct, frozen=True, array_like=True):
     speed_mps: float | None = None
     heading_deg: float | None = None
     system: str = "wgs84"
+    counter: str = ""
+    on_trust: str = ""
 
 
 # --- encodings --------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
 """The live riders of a city in Redis: newest fix by rider, riders by H3 cell; owns these keys.
 
 Keys share one hash tag, hence one slot of a cluster: `{city}:riders` is a hash of packed records,
-`{city}:cell:<h3>` a sorted set of riders by fix time, `{city}:fixes` the capped stream of frames.
+`{city}:cell:<h3>` a sorted set of riders by fix time, `{city}:fixes` the capped stream of frames,
+`{city}:counters` a hash of the highest fix in each of a rider's latest counters.
 All of it is soft: it can be lost and fills again with the next fixes. Needs Redis 7.0 or Valkey.
 May import geo, the journal's row and place, and redis.
 """
@@ -38,6 +39,8 @@ GONE_MS = 3_600_000
 STREAM_FRAMES_MAX = 4096
 RIDERS_A_CALL_MAX = 1000
 FRAMES_A_READ = 100
+# Counters of a rider's phones that are remembered: one of earlier counts as new.
+COUNTERS_MAX = 4
 # First and last ring of each read of `nearest`: 12 rings reach about 10 km.
 RINGS = ((0, 1), (2, 3), (4, 6), (7, 11))
 
@@ -90,6 +93,23 @@ end
 return #changed / 2
 """
 
+# KEYS: counters. ARGV: cell prefix, COUNTERS_MAX, then rider id, counter and highest fix by turns.
+_COUNT = """
+for i = 3, #ARGV, 3 do
+  local kept = {{ARGV[i + 1], tonumber(ARGV[i + 2])}}
+  local known = redis.call('HGET', KEYS[1], ARGV[i])
+  for _, one in ipairs(known and cmsgpack.unpack(known) or {}) do
+    if one[1] == kept[1][1] then
+      kept[1][2] = math.max(kept[1][2], one[2])
+    elseif #kept < tonumber(ARGV[2]) then
+      kept[#kept + 1] = one
+    end
+  end
+  redis.call('HSET', KEYS[1], ARGV[i], cmsgpack.pack(kept))
+end
+return 0
+"""
+
 # KEYS: riders. ARGV: cell prefix, oldest score, cells. Gives rider id and record by turns.
 _NEAR = """
 local found = {}
@@ -120,7 +140,7 @@ return 1
 
 
 class Live(NamedTuple):
-    """A rider's newest fix in WGS-84 degrees; `last_seq` is the highest that was ever stored."""
+    """A rider's newest fix in WGS-84 degrees; `last_seq` is the highest without a counter."""
 
     rider_id: str
     at_ms: int
@@ -163,6 +183,7 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
 
 _frame_bytes = msgspec.msgpack.Encoder().encode
 _frame = msgspec.msgpack.Decoder(Frame).decode
+_counts = msgspec.msgpack.Decoder(list[tuple[str, int]]).decode
 
 
 class Pool:
@@ -172,7 +193,7 @@ class Pool:
         self._redis = redis
         self._do: Callable[..., Awaitable[Any]] = redis.execute_command
         self._riders, self._stream = f"{{{city}}}:riders", f"{{{city}}}:fixes"
-        self._cells = f"{{{city}}}:cell:"
+        self._cells, self._counters = f"{{{city}}}:cell:", f"{{{city}}}:counters"
 
     async def flush(self, rows: Iterable[FixRow], ref: Ref | None = None) -> int:
         """Take a batch of fixes in any order; with `ref` also add its frame to the stream.
@@ -181,6 +202,7 @@ class Pool:
         that changed.
         """
         rows = list(rows)
+        await self._count(rows)
         frame = b"" if ref is None else _frame_bytes(_frame_of(rows, ref))
         packed = _newest(rows)
         changed = 0
@@ -236,6 +258,26 @@ class Pool:
         record = await self._do("HGET", self._riders, rider_id)
         return None if record is None else _unpack(rider_id, record)
 
+    async def last_seq(self, rider_id: str, counter: str = "") -> int:
+        """The highest fix that was stored in the rider's counter, -1 for none."""
+        if not counter:
+            live = await self.get(rider_id)
+            # 0 may stand for none, too: better one fix twice than one lost.
+            return -1 if live is None else live.last_seq or -1
+        known = await self._do("HGET", self._counters, rider_id)
+        return -1 if known is None else dict(_counts(known)).get(counter, -1)
+
+    async def _count(self, rows: list[FixRow]) -> None:
+        highest: dict[tuple[str, str], int] = {}
+        for row in rows:
+            if row.counter:
+                key = row.rider_id, row.counter
+                highest[key] = max(row.seq, highest.get(key, 0))
+        flat = [text for (rider, counter), seq in highest.items() for text in (rider, counter, seq)]
+        for first in range(0, len(flat), 3 * RIDERS_A_CALL_MAX):
+            some = flat[first : first + 3 * RIDERS_A_CALL_MAX]
+            await self._call(_COUNT_SHA, _COUNT, (self._counters,), COUNTERS_MAX, *some)
+
     async def riders(self) -> list[Live]:
         """Everyone's newest fix, however old, removed riders included."""
         records = await self._do("HGETALL", self._riders)
@@ -289,6 +331,7 @@ def _sha(text: str) -> str:
 
 
 _FLUSH_SHA, _NEAR_SHA, _REMOVE_SHA = _sha(_FLUSH), _sha(_NEAR), _sha(_REMOVE)
+_COUNT_SHA = _sha(_COUNT)
 
 
 def _newest(rows: list[FixRow]) -> list[str | bytes]:
@@ -299,7 +342,8 @@ def _newest(rows: list[FixRow]) -> list[str | bytes]:
         known = newest.get(row.rider_id)
         if known is None or (row.at_ms, row.seq) > (known.at_ms, known.seq):
             newest[row.rider_id] = row
-        last_seq[row.rider_id] = max(row.seq, last_seq.get(row.rider_id, 0))
+        last = 0 if row.counter else row.seq
+        last_seq[row.rider_id] = max(last, last_seq.get(row.rider_id, 0))
     packed: list[str | bytes] = []
     for rider_id, row in newest.items():
         cell = to_text(cell_of(row.lat, row.lon)).zfill(16).encode()

@@ -102,7 +102,8 @@ class _Replay:
                 dispatcher.receive(event)
         elif isinstance(record, FrameOfFixes):
             stored = read(self._segments, record.segment, record.offset, record.length)
-            rows = [FrameRow(r.rider_id, r.seq, r.at_ms, r.lat, r.lon) for r in stored.rows]
+            known = (r for r in stored.rows if not r.on_trust)  # the others were in no frame
+            rows = [FrameRow(r.rider_id, r.seq, r.at_ms, r.lat, r.lon) for r in known]
             self._result.fixes += len(rows)
             dispatcher.receive(fixes_of(rows))
         elif isinstance(record, Tick):

@@ -2,9 +2,11 @@
 
 A segment `<gateway>-<opened_ms>.seg` is a run of msgpack maps
 `{"v": 1, "received_ms": ..., "rows": [[rider_id, seq, at_ms, lat, lon, accuracy_m, speed_mps,
-heading_deg, system], ...]}` in WGS-84 degrees; `system` is what the phone gave. A segment is never
-changed once written. A crash may tear its last record; readers stop there, and nothing of a torn
-record was acknowledged, because an append is answered only after its fsync.
+heading_deg, system, counter, on_trust], ...]}` in WGS-84 degrees; `system` is what the phone gave,
+`counter` what it counts `seq` in. A fix with a tenant in `on_trust` was taken while nobody could
+tell whose the rider is: it is his only if he is that tenant's. A segment is never changed once
+written. A crash may tear its last record; readers stop there, and nothing of a torn record was
+acknowledged, because an append is answered only after its fsync.
 """
 
 from __future__ import annotations

@@ -115,8 +115,9 @@ Effect = Send | Close | Authenticate | StoreFixes | Run | Watch | WatchCity
 class Watermark:
     """How far a rider's fixes have come: `taken` for storing, `stored` on the disk; -1 for none.
 
-    A rider's sessions share it one after the other. When fixes could not be stored the epoch
-    grows: what was taken in an older epoch is no longer waited for and may be sent again.
+    There is one for each counter of his. A rider's sessions share it one after the other. When
+    fixes could not be stored the epoch grows: what was taken in an older epoch is no longer waited
+    for and may be sent again.
     """
 
     stored: int = -1
@@ -168,6 +169,7 @@ class Session:
         self.id = session_id
         self.claims: Claims | None = None
         self.system = System.GCJ02
+        self.counter = ""
         self.repeated = self.refused = 0
         self._cities, self._codec, self._token = cities, codec, token
         self._state = _State.HELLO
@@ -329,6 +331,7 @@ class Session:
         if not token:
             return self.refuse("no token in the header, the query or hello")
         self._asked_system, self._state = asked.system, _State.ADMISSION
+        self.counter = asked.counter or ""
         return [Authenticate(token)]
 
     def _open(self, asked: m.ClientFrame, who: str, now_ms: int) -> list[Effect]:
@@ -368,7 +371,7 @@ class Session:
         effects: list[Effect] = []
         if fresh:
             mark.taken = fresh[-1].seq
-            effects.append(StoreFixes(_rows(who, fresh), mark.epoch))
+            effects.append(StoreFixes(_rows(who, self.counter, fresh), mark.epoch))
         return effects if len(fresh) == len(fixes) else effects + self.stored(now_ms)
 
     def _stop(self, asked: m.Stop, who: str, now_ms: int) -> list[Effect]:
@@ -450,7 +453,7 @@ def _check_fixes(fixes: list[m.Fix], now_ms: int) -> m.Error | None:
     return None
 
 
-def _rows(rider_id: str, fixes: list[m.Fix]) -> list[m.FixRow]:
+def _rows(rider_id: str, counter: str, fixes: list[m.Fix]) -> list[m.FixRow]:
     """The fixes in WGS-84, each system converted at once."""
     points = [(fix.lat, fix.lon) for fix in fixes]
     for system in {fix.system for fix in fixes} - {System.WGS84}:
@@ -472,6 +475,7 @@ def _rows(rider_id: str, fixes: list[m.Fix]) -> list[m.FixRow]:
             fix.speed_mps,
             fix.heading_deg,
             fix.system.value,
+            counter,
         )
         for fix, (lat, lon) in zip(fixes, points, strict=True)
     ]

@@ -148,6 +148,11 @@ class Settings:
         """The first city, for those who serve one."""
         return self.cities[0]
 
+    @property
+    def exposed(self) -> bool:
+        """Whether others than this machine can connect."""
+        return is_exposed(self.host, self.rates)
+
     def area(self, name: str) -> CityArea | None:
         """The city of that name, if it is served."""
         return next((city for city in self.cities if city.name == name), None)
@@ -164,7 +169,7 @@ class Settings:
         rates = RateSettings.from_environment(environ)
         secret = read_secret(environ, data)
         secret_file = None if environ.get("HEXRUN_SECRET") else secret_path(environ, data)
-        if rates.trusted_proxies or not _is_loopback(host):
+        if is_exposed(host, rates):
             check_exposed(secret, secret_file)
         return cls(
             postgres_url=_url(environ, "HEXRUN_POSTGRES_URL", _POSTGRES_SCHEMES),
@@ -373,6 +378,11 @@ def _checked(secret: str, name: str) -> str:
             shown = f"{len(line)} characters"
             raise InvalidValue(name, shown, f"{SECRET_CHARS_MIN} characters or more a line")
     return "\n".join(lines)
+
+
+def is_exposed(host: str, rates: RateSettings) -> bool:
+    """Whether others than this machine can connect to who listens there."""
+    return bool(rates.trusted_proxies) or not _is_loopback(host)
 
 
 def check_exposed(secret: str, path: Path | None) -> None:

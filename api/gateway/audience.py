@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
+from api.gateway.marks import Seat
 from api.messages import Codec, Told
 from geo.datum import System
 
@@ -45,7 +46,7 @@ class Audience:
     def __init__(self) -> None:
         self.everyone: set[Connection] = set()
         self.operators: set[Connection] = set()
-        self._riders: dict[str, Connection] = {}
+        self._riders: dict[Seat, Connection] = {}
         self._watchers: dict[str, set[Connection]] = {}
         self._watched: dict[Connection, tuple[str, ...]] = {}
 
@@ -53,19 +54,19 @@ class Audience:
         """The connection was let in."""
         self.everyone.add(connection)
 
-    def rider(self, rider_id: str) -> Connection | None:
+    def rider(self, seat: Seat) -> Connection | None:
         """The rider's connection."""
-        return self._riders.get(rider_id)
+        return self._riders.get(seat)
 
     def riders(self) -> Iterator[tuple[str, Connection]]:
-        """Every rider who is connected."""
-        return iter(list(self._riders.items()))
+        """Every rider who is connected and known to be who he says."""
+        return iter([(s, c) for s, c in self._riders.items() if isinstance(s, str)])
 
-    def seat_rider(self, rider_id: str, connection: Connection) -> Connection | None:
-        """His connection from now on; gives the one of before, which has to end."""
-        before = self._riders.get(rider_id)
-        self._riders[rider_id] = connection
-        return before
+    def seat_rider(self, seat: Seat, connection: Connection) -> Connection | None:
+        """His connection from now on; gives the one of before, if any, which has to end."""
+        before = self._riders.get(seat)
+        self._riders[seat] = connection
+        return None if before is connection else before
 
     def watchers(self, order_id: str) -> tuple[Connection, ...]:
         """Who follows the order."""
@@ -91,6 +92,6 @@ class Audience:
         self.watch(connection, ())
         self.everyone.discard(connection)
         self.operators.discard(connection)
-        rider_id = connection.rider_id
-        if rider_id is not None and self._riders.get(rider_id) is connection:
-            del self._riders[rider_id]
+        for seat in connection.seats:
+            if self._riders.get(seat) is connection:
+                del self._riders[seat]

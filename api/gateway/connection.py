@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+import msgspec
 import structlog
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
@@ -27,6 +28,7 @@ from api.gateway import counters
 from api.gateway.audience import View
 from api.gateway.entrance import Entrance
 from api.gateway.ingest import Taken
+from api.gateway.marks import Seat
 from api.gateway.outbox import Outbox
 from api.gateway.registry import Home
 from api.guard import Guard
@@ -90,6 +92,7 @@ class Connection:
     ) -> None:
         self.session = session
         self.rider_id: str | None = None
+        self.seats: tuple[Seat, ...] = ()
         self.route: m.Route | None = None
         self._socket, self._codec, self._parts = socket, codec, parts
         self._address = address
@@ -261,9 +264,10 @@ class Connection:
                 case Send() | Close():
                     self._carry_out_now([effect])
                 case StoreFixes(rows=rows, epoch=epoch):
-                    assert self.rider_id is not None
                     assert self._room is not None
-                    await self._room.ingest.put(Taken(self.rider_id, self._mark, epoch, rows))
+                    if not self._is_sure:
+                        rows = self._on_trust(rows)
+                    await self._room.ingest.put(Taken(self.seats[-1], self._mark, epoch, rows))
                 case Authenticate(token=token):
                     await self._authenticate(token)
                 case Run():
@@ -293,7 +297,7 @@ class Connection:
         mark, home = Watermark(), None
         if room is not None and claims.role is Role.RIDER:
             home = await self._home(room, claims)
-            mark = await room.marks.of(claims.sub)
+            mark = await self._mark_of(room, claims)
         if room is not None and self._refused_for_room(room, claims):
             return
         self._carry_out_now(self.session.admit(claims, mark, now_ms(), home))
@@ -307,10 +311,33 @@ class Connection:
             room.publisher.tell_stale(self)
             return
         self._mark, self.rider_id = mark, claims.sub
-        before = room.audience.seat_rider(claims.sub, self)
-        if before is not None:
-            before.end(CloseCode.SUPERSEDED, "this rider has connected again")
+        self._sit(room, claims)
         self.greet()
+
+    def _sit(self, room: Room, claims: Claims) -> None:
+        """Take the rider's seat, and end who had it.
+
+        On trust it is one beside it, which no other tenant's token can take, and of which nothing
+        but acknowledgements is told.
+        """
+        beside = claims.tenant, claims.sub
+        self.seats = (beside, claims.sub) if self._is_sure else (beside,)
+        for seat in self.seats:
+            before = room.audience.seat_rider(seat, self)
+            if before is not None:
+                before.end(CloseCode.SUPERSEDED, "this rider has connected again")
+
+    async def _mark_of(self, room: Room, claims: Claims) -> Watermark:
+        """The one of his counter; it stays his while he is connected."""
+        if self._is_sure:
+            return await room.marks.of(claims.sub, self.session.counter)
+        return room.marks.on_trust(claims.holder, self.session.counter)
+
+    def _on_trust(self, rows: list[m.FixRow]) -> list[m.FixRow]:
+        """The rows with the tenant at whose word they are taken."""
+        assert self.session.claims is not None
+        tenant = self.session.claims.tenant
+        return [msgspec.structs.replace(row, on_trust=tenant) for row in rows]
 
     async def _home(self, room: Room, claims: Claims) -> Home | None:
         """Where he is registered. While the store is away his token is believed, for the time."""
@@ -360,6 +387,8 @@ class Connection:
         if not self._is_sure:
             home = await room.registry.home(claims.sub)
             self._is_sure = home == (claims.tenant, claims.city)
+            if self._is_sure and self.session.is_open:
+                self._sit(room, claims)
             if not self._is_sure:
                 expected = "a rider whom this token's tenant and city registered"
                 self._carry_out_now(self.session.forbid("token.sub", claims.sub, expected))

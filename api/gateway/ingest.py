@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 from api.cancelling import end_if_cancelled
 from api.clock import monotonic_s, now_ms
 from api.gateway import counters
+from api.gateway.marks import Seat
 from api.messages import FixRow
 from api.pool import Pool
 from api.segments import Record, Ref, SegmentWriter
@@ -30,13 +31,17 @@ POOL_LIMIT_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """Rows of one rider, in order of `seq`, taken in `epoch` of his watermark."""
+    """Rows of whoever has the seat, in order of `seq`, taken in `epoch` of his watermark."""
 
-    rider_id: str
+    seat: Seat
     mark: Watermark
     epoch: int
     rows: list[FixRow]
     taken_s: float = field(default_factory=monotonic_s)
+
+    @property
+    def on_trust(self) -> bool:
+        return not isinstance(self.seat, str)
 
 
 @dataclass(slots=True)
@@ -53,17 +58,18 @@ class Counts:
 class Ingest:
     """Collects the rows of a city's connections; one record each FLUSH_S goes to the journal.
 
-    `settled(rider_id)` is called when a rider's watermark has risen, `lost(rider_id, seq)` when it
+    `settled(seat)` is called when a rider's watermark has risen, `lost(seat, seq)` when it
     has failed: from `seq` on his fixes have to come again. Redis never holds up the journal: the
     pool has a task and a bounded queue of its own, and `unprojected(rows)` is told what it missed.
+    Rows that were taken on trust go to the journal only: nobody must see a stranger as the rider.
     """
 
     def __init__(
         self,
         writer: SegmentWriter,
         pool: Pool,
-        settled: Callable[[str], None],
-        lost: Callable[[str, int], None],
+        settled: Callable[[Seat], None],
+        lost: Callable[[Seat, int], None],
         unprojected: Callable[[list[FixRow]], None],
         *,
         rows_max: int = ROWS_MAX,
@@ -141,7 +147,7 @@ class Ingest:
             counters.FIXES_LOST.inc(len(rows))
             for taken in batch:
                 if taken.mark.fail(taken.epoch):
-                    self._lost(taken.rider_id, taken.rows[0].seq)
+                    self._lost(taken.seat, taken.rows[0].seq)
             return
         self.counts.rows_stored += len(rows)
         counters.FIXES_STORED.inc(len(rows))
@@ -149,7 +155,11 @@ class Ingest:
         for taken in batch:
             counters.ACK_SECONDS.observe(now_s - taken.taken_s)
             if taken.mark.settle(taken.rows[-1].seq, taken.epoch):
-                self._settled(taken.rider_id)
+                self._settled(taken.seat)
+        if any(taken.on_trust for taken in batch):
+            rows = [row for taken in batch if not taken.on_trust for row in taken.rows]
+            if not rows:
+                return
         if len(self._frames) >= FRAMES_MAX:
             self._unprojected(self._frames.popleft()[1])
             self.counts.frames_dropped += 1

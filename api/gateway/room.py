@@ -14,7 +14,7 @@ from api.gateway.city_map import CityMap
 from api.gateway.connection import Connection
 from api.gateway.followers import follow_events, follow_frames, tick_map
 from api.gateway.ingest import Ingest
-from api.gateway.marks import Watermarks
+from api.gateway.marks import Seat, Watermarks
 from api.gateway.mirror import Mirror
 from api.gateway.publish import Publisher
 from api.gateway.registry import Registry
@@ -90,12 +90,12 @@ class Room:
         self.audience.leave(connection)
         self._ungreeted.pop(connection, None)
 
-    def _settled(self, rider_id: str) -> None:
-        connection = self.audience.rider(rider_id)
+    def _settled(self, seat: Seat) -> None:
+        connection = self.audience.rider(seat)
         if connection is not None:
             connection.fixes_stored()
 
-    def _lost(self, rider_id: str, seq: int) -> None:
-        connection = self.audience.rider(rider_id)
+    def _lost(self, seat: Seat, seq: int) -> None:
+        connection = self.audience.rider(seat)
         if connection is not None:
             connection.fixes_lost(seq)

@@ -86,7 +86,8 @@ async def revoke(form: RevokeForm, caller: Caller, parts: WithParts) -> RevokedA
     only(caller, *_ISSUERS)
     kind: Kind
     if form.jti is not None and form.role is None and form.sub is None:
-        kind, value = "token", form.jti
+        # The jti does not tell whose it is: it ends no token that the caller may not end.
+        kind, value = "token" if caller.role is Role.OPERATOR else "lower_token", form.jti
     elif form.jti is None and form.role is not None and form.sub is not None:
         kind, value = "subject", f"{form.role}/{form.sub}"
         _for(caller, form.role)

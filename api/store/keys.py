@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from sqlalchemy import bindparam, delete, insert, or_, select, update
+from sqlalchemy import bindparam, delete, func, insert, or_, select, text, update
+from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from api.store.answers import once
@@ -25,7 +26,12 @@ from geo.errors import Conflict
 KEY_PREFIX = "hxk_"
 KEY_CHARS_MAX = 128
 USED_STEP_MS = 3_600_000
-Kind = Literal["token", "subject", "key"]
+# Revocations that serve at once for one tenant: each process keeps them all in memory.
+REVOCATIONS_MAX = 20_000
+# Any number that no other program uses as an advisory lock in this database.
+REVOCATIONS_LOCK = 0x6865_7872_7265
+# `lower_token` is a token of anybody but an operator.
+Kind = Literal["token", "lower_token", "subject", "key"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,24 +206,40 @@ class KeyStore:
         over = Revocation(key.tenant, key.city, "key", key.id, at_ms, until_ms)
         async with self._engine.begin() as connection:
             await connection.execute(delete(keys).where(keys.c.id == key.id))
-            await connection.execute(insert(revocations).values(over._asdict()))
+            await _put(connection, over)
 
     # --- revocations --------------------------------------------------------------------------
 
     async def revoke(self, revocation: Revocation) -> None:
-        """Write it down, and drop those that have served their time."""
+        """Write it down, and drop those that have served their time.
+
+        Raises:
+            Conflict: the tenant has REVOCATIONS_MAX already; nothing was revoked.
+        """
         async with self._engine.begin() as connection:
-            await connection.execute(insert(revocations).values(revocation._asdict()))
             await connection.execute(
                 delete(revocations).where(revocations.c.until_ms <= revocation.at_ms)
             )
+            await _put(connection, revocation)
+            count = select(func.count()).where(revocations.c.tenant == revocation.tenant)
+            if (await connection.execute(count)).scalar_one() > REVOCATIONS_MAX:
+                raise Conflict(
+                    f"revocations: the tenant has {REVOCATIONS_MAX} that still serve; delete the "
+                    "API key that made the tokens, or replace the line of the secret"
+                )
 
-    async def revoked(self, at_ms: int) -> list[Revocation]:
-        """All that still serve. The whole list each time: one that commits late is not missed."""
-        query = select(*(revocations.c[name] for name in Revocation._fields))
+    async def revoked(self, after: int, at_ms: int, limit: int) -> list[tuple[int, Revocation]]:
+        """The first `limit` (position, revocation) after a position that still serve."""
+        columns = (revocations.c[name] for name in Revocation._fields)
+        query = (
+            select(revocations.c.id, *columns)
+            .where(revocations.c.id > after, revocations.c.until_ms > at_ms)
+            .order_by(revocations.c.id)
+            .limit(limit)
+        )
         async with self._single.connect() as connection:
-            found = await connection.execute(query.where(revocations.c.until_ms > at_ms))
-            return [Revocation(*row) for row in found]
+            found = await connection.execute(query)
+            return [(position, Revocation(*rest)) for position, *rest in found]
 
     # --- audit --------------------------------------------------------------------------------
 
@@ -240,6 +262,26 @@ class KeyStore:
         async with self._single.connect() as connection:
             rows = (await connection.execute(query)).mappings().all()
         return [(row["id"], Deed(**{c.name: row[c.name] for c in _DEED})) for row in rows]
+
+
+async def _put(connection: AsyncConnection, revocation: Revocation) -> None:
+    """Write it at a new position; of two of the same the later instants hold.
+
+    One after the other, so that no position shows up behind a reader who is past it.
+    """
+    await connection.execute(_LOCK, {"key": REVOCATIONS_LOCK})
+    row = upsert(revocations).values(revocation._asdict())
+    later = {
+        name: func.greatest(revocations.c[name], row.excluded[name])
+        for name in ("at_ms", "until_ms")
+    }
+    holder = [revocations.c[name] for name in ("tenant", "city", "kind", "value")]
+    await connection.execute(
+        row.on_conflict_do_update(index_elements=holder, set_={"id": text("DEFAULT"), **later})
+    )
+
+
+_LOCK = text("SELECT pg_advisory_xact_lock(:key)")
 
 
 def _digest(secret: str) -> str:

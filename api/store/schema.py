@@ -24,6 +24,7 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Text,
+    UniqueConstraint,
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
@@ -352,7 +353,9 @@ revocations = Table(
     Column("value", Text, nullable=False, comment="a jti, a role/sub, or the id of a key"),
     Column("at_ms", BigInteger, nullable=False, comment="tokens made until then are over"),
     Column("until_ms", BigInteger, nullable=False, comment="by then they all are, by themselves"),
-    CheckConstraint("kind IN ('token', 'subject', 'key')", name="revocations_kind"),
+    CheckConstraint("kind IN ('token', 'lower_token', 'subject', 'key')", name="revocations_kind"),
+    UniqueConstraint("tenant", "city", "kind", "value", name="revocations_once"),
+    Index("revocations_by_end", "until_ms"),
 )
 
 audit = Table(

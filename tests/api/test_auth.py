@@ -90,6 +90,8 @@ def _without_signature() -> str:
         (forged(city=7), "malformed"),
         (forged(exp="soon"), "malformed"),
         (forged(iat=NOW_S + LEEWAY_S + 1), "issued in the future"),
+        (forged(nbf=NOW_S + LEEWAY_S + 1), "not good yet: in 11 s"),
+        (forged(nbf="soon"), "malformed: nbf"),
         (forged(exp=NOW_S), "expired"),
         (forged(exp=NOW_S + TTL_S_MAX + 1), "malformed: it lasts longer"),
         (forged(iat=NOW_S - TTL_S_MAX, exp=NOW_S + 60), "malformed: it lasts longer"),

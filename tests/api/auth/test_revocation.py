@@ -20,6 +20,7 @@ from api.clock import now_ms
 from api.guard import BLIND_MAX_S, Guard
 from api.metrics import Mode, modes
 from api.store import Store
+from api.store import keys as key_store
 from api.store.keys import KeyStore, Revocation
 from api.store.quick import Quick
 from geo.errors import Unauthorised, Unavailable
@@ -77,7 +78,7 @@ async def test_one_token_everybody_s_and_a_key_s_tokens(house: Any) -> None:
 
 
 async def test_who_comes_again_after_it_is_let_in(house: Any) -> None:
-    at_ms = now_ms() - 5_000
+    at_ms = now_ms() - 15_000
     early = Tokens(house.settings.secret, lambda: at_ms - 5_000).mint(sub="cora", role="customer")
     for tenant, sub in (("default", "cora"), ("else", "carl")):
         one = Revocation(tenant, "demo", "subject", f"customer/{sub}", at_ms, at_ms + DAY_MS)
@@ -95,7 +96,117 @@ async def test_the_list_ends_with_the_longest_token(house: Any) -> None:
     for value, until_ms in (("a", at_ms - 1), ("b", at_ms + DAY_MS)):
         one = Revocation("default", "demo", "token", value, at_ms - DAY_MS, until_ms)
         await house.store.keys.revoke(one)
-    assert [r.value for r in await house.store.keys.revoked(at_ms)] == ["b"]
+    assert [r.value for _, r in await house.store.keys.revoked(0, at_ms, 9)] == ["b"]
+
+
+async def test_a_clock_that_is_ahead_saves_no_token(house: Any) -> None:
+    ahead_ms = now_ms() + 8_000
+    early = Tokens(house.settings.secret, lambda: ahead_ms).mint(sub="cora", role="customer")
+    await revoke(house, house.token("operator", "olga"), role="customer", sub="cora")
+    assert (await house.ask(early, "GET", "/v1/orders/none")).status_code == 401
+
+
+async def test_an_integrator_ends_no_token_of_an_operator_or_of_another_tenant(house: Any) -> None:
+    olga, carl, else_ = (
+        house.token("operator", "olga"),
+        house.token("customer", "carl"),
+        house.token("customer", "carl", tenant="else"),
+    )
+    shop = house.token("integrator", "shop")
+    for token in (olga, carl, else_):
+        await revoke(house, shop, jti=house.tokens.verify(token).jti)
+    assert (await house.ask(olga, "GET", "/v1/keys")).status_code == 200
+    assert (await house.ask(carl, "GET", "/v1/orders/none")).status_code == 401
+    assert (await house.ask(else_, "GET", "/v1/orders/none")).status_code == 404
+    await revoke(house, house.token("operator", "otto"), jti=house.tokens.verify(olga).jti)
+    assert (await house.ask(olga, "GET", "/v1/keys")).status_code == 401
+
+
+async def test_the_same_again_is_one_entry_whose_instant_rises(house: Any) -> None:
+    at_ms = now_ms()
+    keys = house.store.keys
+    for later in (0, 7, 3):
+        one = Revocation("t", "demo", "subject", "rider/rob", at_ms + later, at_ms + DAY_MS + later)
+        await keys.revoke(one)
+    ((_, found),) = await keys.revoked(0, at_ms, 9)
+    assert (found.at_ms, found.until_ms) == (at_ms + 7, at_ms + DAY_MS + 7)
+
+
+async def test_a_tenant_has_so_many_and_no_more(
+    house: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(key_store, "REVOCATIONS_MAX", 3)
+    olga, elsa = house.token("operator", "olga"), house.token("operator", "elsa", tenant="else")
+    for n in range(3):
+        await revoke(house, olga, role="rider", sub=f"r{n}")
+    refused = await house.ask(olga, "POST", "/v1/tokens/revoke", {"jti": "one-more"})
+    assert refused.status_code == 409
+    assert "delete the API key" in refused.text
+    await revoke(house, olga, role="rider", sub="r1")  # again
+    await revoke(house, elsa, role="rider", sub="r1")
+    key = (await house.key("integrator")).split("_")[1]
+    assert (await house.ask(olga, "DELETE", f"/v1/keys/{key}")).status_code == 204
+    values = [r.value for _, r in await house.store.keys.revoked(0, now_ms(), 99)]
+    assert "one-more" not in values
+    assert key in values
+
+
+async def test_what_was_read_is_not_read_again(house: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Page by page at first, from where a reading was cut short, then what is new."""
+    monkeypatch.setattr(guarding, "PAGE", 3)
+    keys, guard = house.store.keys, Guard(house.tokens, house.store)
+    tokens = [house.token("rider", f"r{n}") for n in range(8)]
+
+    async def end(n: int) -> None:
+        at_ms = now_ms()
+        await keys.revoke(
+            Revocation("default", "demo", "subject", f"rider/r{n}", at_ms, at_ms + DAY_MS)
+        )
+
+    def ended() -> list[int]:
+        known = {who[3] for who in guard._over}
+        return [n for n in range(8) if f"rider/r{n}" in known]
+
+    read, pages = KeyStore.revoked, []
+
+    async def counted(self: KeyStore, *args: Any) -> Any:
+        if len(pages) == 1:
+            pages.append(0)
+            raise Unavailable("PostgreSQL: away")
+        found = await read(self, *args)
+        pages.append(len(found))
+        return found
+
+    monkeypatch.setattr(KeyStore, "revoked", counted)
+    for n in range(7):
+        await end(n)
+    assert await guard.look()
+    assert ended() == [0, 1, 2]
+    assert await guard.look()
+    assert (pages, ended()) == ([3, 0, 3, 1], list(range(7)))
+    assert not await guard.look()
+    await end(7)
+    await end(0)
+    assert await guard.look()
+    assert pages[4:] == [0, 2]
+    for token in tokens:
+        with pytest.raises(Unauthorised, match="revoked"):
+            guard.token(token)
+
+
+async def test_none_shows_up_behind_a_reader(house: Any, store: Store) -> None:
+    """Two that revoke at once: the second one's position is later, and waits for the first."""
+    at_ms = now_ms()
+    one, other = (
+        Revocation("default", "demo", "token", value, at_ms, at_ms + DAY_MS) for value in "ab"
+    )
+    async with store._engine.begin() as slow:
+        await key_store._put(slow, one)
+        second = asyncio.create_task(store.keys.revoke(other))
+        await asyncio.sleep(0.2)
+        assert await store.keys.revoked(0, at_ms, 9) == []
+    await second
+    assert [r.value for _, r in await store.keys.revoked(0, at_ms, 9)] == ["a", "b"]
 
 
 async def test_without_the_database_nothing_is_good_for_ever(house: Any) -> None:
@@ -251,6 +362,24 @@ async def test_a_secret_changes_under_open_sockets(
     await second.say("heartbeat")
     assert (await second.hear("ack"))["type"] == "ack"
     assert (await (await house.socket(early)).closed())[0] == 4401
+
+
+@pytest.mark.parametrize(
+    ("secret", "mode"), [("a" * 40, 0o600), ("kT3q9-wZ7uXy2-bL5nMv8-pR4sDf6-gH1jK", 0o644)]
+)
+async def test_a_secret_that_is_weak_or_open_is_not_taken(
+    houses: Any, capfd: pytest.CaptureFixture[str], secret: str, mode: int
+) -> None:
+    """Where others can connect; elsewhere it is, as at the start."""
+    for host, taken in (("0.0.0.0", False), ("127.0.0.1", True)):
+        house = houses(host=host)
+        house.settings.secret_file.write_text(secret + "\n")
+        house.settings.secret_file.chmod(mode)
+        guard = house.app.state.parts.guard
+        await guard.read()
+        assert guard.tokens.knows(key_id(secret)) is taken
+        assert guard.tokens.knows(key_id(house.settings.secret)) is not taken
+        assert ("secret_refused" in "".join(capfd.readouterr())) is not taken
 
 
 async def test_http_reads_the_file_again(houses: Any) -> None:

@@ -204,3 +204,22 @@ async def test_an_order_whose_price_was_never_held_does_not_stop_the_upgrade(
     finally:
         await store.close()
         await sql.close()
+
+
+async def test_of_the_same_revocations_the_latest_stays(database_url: str) -> None:
+    await upgrade_to(database_url, "0009")
+    sql = await asyncpg.connect(database_url.replace("+asyncpg", "", 1))
+    insert = (
+        "INSERT INTO revocations (tenant, city, kind, value, at_ms, until_ms)"
+        " VALUES ('t', 'c', 'subject', $1, $2, $3)"
+    )
+    for value, at_ms in (("rider/a", 5), ("rider/a", 9), ("rider/b", 7), ("rider/a", 2)):
+        await sql.execute(insert, value, at_ms, NOW_MS + at_ms)
+    await sql.close()
+    await migrate(database_url)
+    store = await Store.open(database_url)
+    try:
+        found = [(r.value, r.at_ms) for _, r in await store.keys.revoked(0, NOW_MS, 9)]
+        assert sorted(found) == [("rider/a", 9), ("rider/b", 7)]
+    finally:
+        await store.close()

@@ -7,7 +7,7 @@ import contextlib
 import errno
 import json
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,6 +18,7 @@ from sqlalchemy.engine import make_url
 
 from api import segments
 from api.clock import now_ms
+from api.gateway import server
 from api.gateway.ingest import Ingest, Taken
 from api.http import serve_http
 from api.messages import FixRow
@@ -200,6 +201,86 @@ async def test_who_was_let_in_on_trust_is_checked_before_he_acts(
     await liar.say("accept", action_id="1", order_id="a", number=1)
     assert (await liar.closed())[0] == 4403
     assert "result" not in {message["type"] for message in liar.heard}
+
+
+async def test_a_stranger_on_trust_takes_nothing_and_learns_nothing(
+    world: Any, postgres: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At a gateway that started in the outage and knows nobody."""
+    monkeypatch.setattr(server, "LOAD_LIMIT_S", 0.1)
+    await world.start()
+    rider = await serving(world)
+    await rider.say("fixes", fixes=[fix(0), fix(1)])
+    assert (await rider.hear("ack"))["seq"] == 1
+    await world.end()
+    await postgres.cut()
+    await world.start()
+    rider = await again_as(world, "r1")
+    await rider.say("fixes", fixes=[fix(2)])
+    assert (await rider.hear("ack"))["seq"] == 2
+    stranger = await again_as(world, "r1", tenant="else")
+    assert stranger.heard[0]["last_seq"] == -1
+    await stranger.say("fixes", fixes=[fix(9_000_000_000_000_000, LAT + 1)])
+    await stranger.hear("ack")
+    again = await again_as(world, "r1")  # his phone has lost its line
+    assert again.heard[0]["last_seq"] == 2
+    assert await rider.closed() == (4409, "this rider has connected again")
+    await again.say("fixes", fixes=[fix(2), fix(3)])
+    await again.hear("ack", lambda ack: ack["seq"] == 3)
+
+    await postgres.mend()
+    assert (await again.hear("route"))["stops"]
+    assert (await stranger.closed())[0] == 4403
+    assert {m["type"] for m in stranger.heard} <= {"welcome", "ack", "error"}
+    await again.say("fixes", fixes=[fix(4)])
+    await again.hear("ack", lambda ack: ack["seq"] == 4)
+    await until(lambda live: live.seq == 4, world)
+    last = await again_as(world, "r1")
+    assert last.heard[0]["last_seq"] == 4
+    assert (await again.closed())[0] == 4409
+    await last.say("fixes", fixes=[fix(4), fix(5)])
+    await last.hear("ack", lambda ack: ack["seq"] == 5)
+    await until(lambda live: (live.seq, live.lat) == (5, pytest.approx(LAT)), world)
+    rows = [
+        (row.seq, row.on_trust)
+        for path in (world.settings.data / "segments").iterdir()
+        for _, record in iterate(path)
+        for row in record.rows
+    ]
+    trusted = [(2, "default"), (3, "default"), (9_000_000_000_000_000, "else")]
+    assert sorted(rows) == sorted([(0, ""), (1, ""), (4, ""), (5, ""), *trusted])
+
+
+async def test_who_is_known_ends_his_own_connection_on_trust(
+    world: Any, postgres: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.gateway.room.Room.greet_later", lambda *_: None)
+    await world.start()
+    await world.register("r1")
+    customer = await world.enter("customer", "cora")
+    await postgres.cut()
+    assert (await customer.hear("stale"))["what"] == ["orders"]
+    early = await again_as(world, "r1")
+    stranger = await again_as(world, "r1", tenant="else")
+    await postgres.mend()
+    assert (await customer.hear("stale"))["what"] == []
+    late = await again_as(world, "r1")
+    assert (await early.closed())[0] == 4409
+    await late.say("fixes", fixes=[fix(0)])
+    assert (await late.hear("ack"))["seq"] == 0
+    await stranger.say("heartbeat")  # nobody has asked about him yet
+    await stranger.hear("ack")
+    await stranger.say("accept", action_id="1", order_id="a", number=1)
+    assert (await stranger.closed())[0] == 4403
+    await late.say("fixes", fixes=[fix(1)])
+    await late.hear("ack", lambda ack: ack["seq"] == 1)
+
+
+async def until(true: Callable[[Any], bool], world: Any) -> None:
+    """Until the pool has r1 so."""
+    async with asyncio.timeout(10):
+        while not ((live := await world.pool.get("r1")) and true(live)):
+            await asyncio.sleep(0.02)
 
 
 async def test_redis_gone(world: Any, valkey: Wire) -> None:

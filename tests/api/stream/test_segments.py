@@ -74,7 +74,7 @@ async def test_records_come_back_by_their_place(tmp_path):
     assert first == {
         "v": 1,
         "received_ms": 2000,
-        "rows": [["r0", 0, 1000, 31.0, 121.0, 5.0, None, 90.0, "gcj02"]],
+        "rows": [["r0", 0, 1000, 31.0, 121.0, 5.0, None, 90.0, "gcj02", "", ""]],
     }
 
 
@@ -223,3 +223,12 @@ def test_reading_where_nothing_lies(tmp_path):
         list(iterate(tmp_path / "g1-2.seg"))
     with pytest.raises(InvalidValue, match="gateway_id"):
         SegmentWriter(tmp_path, "../x")
+
+
+def test_a_row_of_before_counters_is_one_without(tmp_path):
+    path = tmp_path / "g1-1.seg"
+    row = ["r", 0, 1000, 31.0, 121.0, 5.0, None, 90.0, "gcj02"]
+    path.write_bytes(msgspec.msgpack.encode({"v": 1, "received_ms": 1, "rows": [row]}))
+    ((_, found),) = iterate(path)
+    assert found.rows == [FixRow(*row)]
+    assert (found.rows[0].counter, found.rows[0].on_trust) == ("", "")
