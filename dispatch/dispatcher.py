@@ -116,6 +116,8 @@ class Dispatcher:
     A plan in flight keeps its orders and riders out of later rounds until their events arrive or
     `PlanWritten` says that they were dropped. Timers (offers that end, orders that open, expire or
     complete) become `Ask` effects, repeated every REPEAT_MS for as long as they are not answered.
+    An order waits for a rider until it expires; what expires while a rider is asked is asked to
+    expire as soon as that is over.
     """
 
     def __init__(self, city: str, plane: Plane, travel: TravelModel, policy: Policy) -> None:
@@ -134,10 +136,11 @@ class Dispatcher:
         self._timers: list[tuple[int, int, str, Command]] = []
         self._timer_number = 0
         self._next_round = 0
+        self._now_ms = 0  # of the last tick
         self._waiting: set[str] = set()
         self._done: set[str] = set()
         self._ended: OrderedDict[str, None] = OrderedDict()  # the latest, oldest first
-        self._expiring: set[str] = set()  # orders with a timer that expires them
+        self._expiring: dict[str, int] = {}  # when the timer that expires the order is due
         self._outbox: list[Effect] = []
 
     # --- in ---
@@ -159,13 +162,14 @@ class Dispatcher:
 
     def tick(self, now_ms: int) -> None:
         """Asks what is due, and starts a round when one is due and an order waits."""
+        self._now_ms = now_ms
         while self._timers and self._timers[0][0] <= now_ms:
-            _, _, order_id, command = heappop(self._timers)
-            if self._still_due(order_id, command):
+            due_ms, _, order_id, command = heappop(self._timers)
+            if isinstance(command, Expire):
+                self._expire(order_id, due_ms)
+            elif self._still_due(order_id, command):
                 self._outbox.append(Ask(order_id=order_id, command=replace(command, at_ms=now_ms)))
                 self._at(now_ms + REPEAT_MS, order_id, command)
-            elif isinstance(command, Expire):
-                self._expiring.discard(order_id)
         if now_ms >= self._next_round and self._waiting and not self._deciding:
             tick = self.policy.tick_ms
             self._next_round = (now_ms // tick + 1) * tick
@@ -207,7 +211,7 @@ class Dispatcher:
                 continue
             self._orders[order.id] = order
             self.columns.add_order(order)
-            self._wait(order.id, _waits(order))
+            self._wait(order.id, self._waits(order))
             self._arm(order)
             if order.declined_by:
                 self._declined[order.id] = set(order.declined_by)
@@ -227,9 +231,26 @@ class Dispatcher:
             self._at(order.open_at_ms or 0, order.id, Open(at_ms=0))
         elif live is not None and live.state is AssignmentState.OFFERED:
             self._at(live.deadline_ms + 1, order.id, TimeOut(at_ms=0, number=live.number))
-        elif order.state is OrderState.OPEN and order.id not in self._expiring:
-            self._expiring.add(order.id)
-            self._at(order.expires_at_ms, order.id, Expire(at_ms=0))
+        elif order.state is OrderState.OPEN:
+            self._expire_at(order.expires_at_ms, order.id)
+
+    def _expire_at(self, due_ms: int, order_id: str) -> None:
+        """One timer an order: of two the earlier one, the other is left to come to nothing."""
+        if due_ms < self._expiring.get(order_id, due_ms + 1):
+            self._expiring[order_id] = due_ms
+            self._at(due_ms, order_id, Expire(at_ms=0))
+
+    def _expire(self, order_id: str, due_ms: int) -> None:
+        """Ends the search. A rider who is asked may still accept: it is armed again after him."""
+        if self._expiring.get(order_id) != due_ms:
+            return
+        del self._expiring[order_id]
+        order = self._orders.get(order_id)
+        if order is None or not _is_free(order) or order_id in self._in_flight:
+            return
+        self._wait(order_id, False)
+        self._outbox.append(Ask(order_id=order_id, command=Expire(at_ms=self._now_ms)))
+        self._expire_at(self._now_ms + REPEAT_MS, order_id)
 
     def _on_fixes(self, fixes: Fixes) -> None:
         """Newer ones only: a phone may deliver late what it recorded long ago."""
@@ -295,7 +316,8 @@ class Dispatcher:
             self._landed(order_id)
             order = self._orders.get(order_id)
             if order is not None:
-                self._wait(order_id, _waits(order))
+                self._wait(order_id, self._waits(order))
+                self._arm(order)
 
     def _landed(self, order_id: str) -> None:
         """The plan's offer of this order was written, dropped or overtaken."""
@@ -323,7 +345,7 @@ class Dispatcher:
         self._landed(event.order_id)
         order = self._orders[event.order_id] = evolve(before, event)
         self.columns.set_progress(order)
-        self._wait(order.id, _waits(order))
+        self._wait(order.id, self._waits(order))
         self._follow(before, order, event)
         if ORDER.ended(order.state) or order.state is OrderState.DONE:
             self._forget(order, event.at_ms)
@@ -381,6 +403,11 @@ class Dispatcher:
             open_ = rider_id in self._on_shift and self._pending[rider_id] <= 0
             self.columns.riders["open"][row] = open_
 
+    def _waits(self, order: Order) -> bool:
+        """For the rounds to find a rider: who grabs it from the hall comes by himself."""
+        in_time = self._now_ms < order.expires_at_ms
+        return _is_free(order) and in_time and order.matching is Matching.DISPATCH
+
     def _wait(self, order_id: str, waiting: bool) -> None:
         if waiting:
             self._waiting.add(order_id)
@@ -426,10 +453,9 @@ class Dispatcher:
                 and live.number == command.number
                 and live.state is AssignmentState.OFFERED
             )
-        return order.state is OrderState.OPEN
+        return False
 
 
-def _waits(order: Order) -> bool:
-    """For a rider, and for the rounds to find him: who grabs it from the hall comes by himself."""
-    free = order.state is OrderState.OPEN and order.assignment is None
-    return free and order.matching is Matching.DISPATCH
+def _is_free(order: Order) -> bool:
+    """For a rider to take."""
+    return order.state is OrderState.OPEN and order.assignment is None
