@@ -45,6 +45,8 @@ from geo.errors import InvalidValue
 from geo.travel import TravelModel
 
 REPEAT_MS = 10_000
+REST_MAX_MS = 300_000
+UNWRITABLE = "unwritable"  # a dropped offer's reason: the store can write none of this order
 ENDED_MAX = 10_000  # ended orders that are remembered, so that nothing repeated revives one
 
 
@@ -117,7 +119,8 @@ class Dispatcher:
     `PlanWritten` says that they were dropped. Timers (offers that end, orders that open, expire or
     complete) become `Ask` effects, repeated every REPEAT_MS for as long as they are not answered.
     An order waits for a rider until it expires; what expires while a rider is asked is asked to
-    expire as soon as that is over.
+    expire as soon as that is over. One whose offers are `UNWRITABLE` is left out of rounds for ever
+    longer, up to REST_MAX_MS, so that it takes no rider from the others.
     """
 
     def __init__(self, city: str, plane: Plane, travel: TravelModel, policy: Policy) -> None:
@@ -141,6 +144,7 @@ class Dispatcher:
         self._done: set[str] = set()
         self._ended: OrderedDict[str, None] = OrderedDict()  # the latest, oldest first
         self._expiring: dict[str, int] = {}  # when the timer that expires the order is due
+        self._resting: dict[str, tuple[int, int]] = {}  # unwritable: for how long, until when
         self._outbox: list[Effect] = []
 
     # --- in ---
@@ -170,6 +174,7 @@ class Dispatcher:
             elif self._still_due(order_id, command):
                 self._outbox.append(Ask(order_id=order_id, command=replace(command, at_ms=now_ms)))
                 self._at(now_ms + REPEAT_MS, order_id, command)
+        self._wake(now_ms)
         if now_ms >= self._next_round and self._waiting and not self._deciding:
             tick = self.policy.tick_ms
             self._next_round = (now_ms // tick + 1) * tick
@@ -188,6 +193,7 @@ class Dispatcher:
         due = [self._timers[0][0]] if self._timers else []
         if self._waiting and not self._deciding:
             due.append(self._next_round)
+        due += [until_ms for _, until_ms in self._resting.values() if until_ms > self._now_ms]
         return min(due, default=None)
 
     def counts(self) -> dict[str, int]:
@@ -312,12 +318,25 @@ class Dispatcher:
             self._outbox.append(WritePlan(plan=plan, offers=tuple(offers)))
 
     def _on_written(self, written: PlanWritten) -> None:
-        for order_id, _ in written.dropped:
+        for order_id, reason in written.dropped:
             self._landed(order_id)
             order = self._orders.get(order_id)
             if order is not None:
+                if reason == UNWRITABLE:
+                    self._rest(order_id)
                 self._wait(order_id, self._waits(order))
                 self._arm(order)
+
+    def _rest(self, order_id: str) -> None:
+        before_ms, _ = self._resting.get(order_id, (0, 0))
+        pause_ms = min(2 * before_ms or REPEAT_MS, REST_MAX_MS)
+        self._resting[order_id] = pause_ms, self._now_ms + pause_ms
+
+    def _wake(self, now_ms: int) -> None:
+        """Tries the orders again that have rested."""
+        for order_id, (_, until_ms) in self._resting.items():
+            if until_ms <= now_ms and order_id not in self._in_flight:
+                self._wait(order_id, self._waits(self._orders[order_id]))
 
     def _landed(self, order_id: str) -> None:
         """The plan's offer of this order was written, dropped or overtaken."""
@@ -343,6 +362,7 @@ class Dispatcher:
         if before is None or event.seq <= before.version:
             return
         self._landed(event.order_id)
+        self._resting.pop(event.order_id, None)
         order = self._orders[event.order_id] = evolve(before, event)
         self.columns.set_progress(order)
         self._wait(order.id, self._waits(order))
@@ -405,8 +425,11 @@ class Dispatcher:
 
     def _waits(self, order: Order) -> bool:
         """For the rounds to find a rider: who grabs it from the hall comes by himself."""
-        in_time = self._now_ms < order.expires_at_ms
-        return _is_free(order) and in_time and order.matching is Matching.DISPATCH
+        now_ms = self._now_ms
+        in_time = now_ms < order.expires_at_ms
+        rests = order.id in self._resting and now_ms < self._resting[order.id][1]
+        free = _is_free(order) and order.matching is Matching.DISPATCH
+        return free and in_time and not rests
 
     def _wait(self, order_id: str, waiting: bool) -> None:
         if waiting:

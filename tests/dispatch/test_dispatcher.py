@@ -13,6 +13,8 @@ from dispatch import events as e
 from dispatch.columns import CLOCK_SLACK_MS
 from dispatch.dispatcher import (
     REPEAT_MS,
+    REST_MAX_MS,
+    UNWRITABLE,
     Decide,
     Decided,
     Dispatcher,
@@ -341,6 +343,30 @@ def test_a_dropped_offer_gives_order_and_rider_back(kit, scene):
     scene.dispatcher.receive(written)
     assert scene.column("open", "r0") is True
     assert [o.order_id for o in scene.decide(kit.T0 + 2000)[1].offers] == ["o"]
+
+
+def test_an_order_that_cannot_be_written_takes_no_rider_from_the_others(kit, scene):
+    """It rests for ever longer, and is like any other once something of it was written."""
+    in_flight(kit, scene)
+    unwritable = PlanWritten(at_ms=kit.T0, dropped=(("o", UNWRITABLE),))
+    now_ms, rests = kit.T0, []
+    for _ in range(7):
+        scene.dispatcher.receive(unwritable)
+        assert (scene.column("open", "r0"), kit.view(scene.dispatcher)["waiting"]) == (True, set())
+        wakes_ms = scene.dispatcher.wake_at()
+        rests.append(wakes_ms - now_ms)
+        now_ms = wakes_ms
+        _, plan = scene.decide(now_ms)
+        assert [o.order_id for o in plan.offers] == ["o"]
+        scene.dispatcher.receive(Decided(plan=plan))
+        scene.dispatcher.outbox()
+    assert rests == [min(REPEAT_MS * 2**n, REST_MAX_MS) for n in range(7)]
+    scene.offer("o", "r0", now_ms, deadline_ms=now_ms + 1)
+    scene.do("o", c.Decline(at_ms=now_ms + 1, rider_id="r0", number=1))
+    scene.dispatcher.receive(unwritable)
+    assert kit.view(scene.dispatcher)["waiting"] == set()
+    scene.dispatcher.tick(now_ms + REPEAT_MS)
+    assert kit.view(scene.dispatcher)["waiting"] == {"o"}
 
 
 def test_a_dropped_offer_of_an_order_that_is_gone(kit, scene):
