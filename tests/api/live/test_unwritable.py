@@ -1,21 +1,10 @@
 """One order that cannot be written does not stop its city."""
 
-import asyncpg
-import pytest
 from prometheus_client import REGISTRY
 
 from api.clock import now_ms
 from api.journal import PlanWritten, journals, read_journal
 from api.replay import replay_folder
-
-
-@pytest.fixture
-async def spoil(world):
-    """Runs SQL past every trigger and foreign key, as a bad repair by hand would."""
-    connection = await asyncpg.connect(world.database_url.replace("+asyncpg", "", 1))
-    await connection.execute("SET session_replication_role = replica")
-    yield connection.execute
-    await connection.close()
 
 
 def failures():
