@@ -3,6 +3,7 @@
 from prometheus_client import REGISTRY
 
 from api.clock import now_ms
+from api.dispatching.backoff import Backoff
 from api.journal import PlanWritten, journals, read_journal
 from api.replay import replay_folder
 
@@ -69,3 +70,18 @@ async def test_one_rider_is_not_kept_from_the_others(world, spoil):
         await world.until(lambda: failures() > before)
         await world.order("good")
         assert await world.offered("good", 8)
+
+
+def test_an_order_rests_for_ever_longer_until_it_works(monkeypatch):
+    now_s = 100.0
+    monkeypatch.setattr("api.dispatching.backoff.monotonic_s", lambda: now_s)
+    backoff, pauses = Backoff(), []
+    for _ in range(7):
+        assert not backoff.rests("o")
+        pauses.append(backoff.failed("o"))
+        assert backoff.rests("o")
+        assert not backoff.rests("another")
+        now_s += pauses[-1]
+    assert pauses == [10, 20, 40, 80, 160, 300, 300]
+    backoff.worked("o")
+    assert backoff.failed("o") == 10
