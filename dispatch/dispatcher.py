@@ -46,6 +46,8 @@ from geo.travel import TravelModel
 
 # A timer that nobody has answered is asked again, ever later.
 REPEAT_MS, REPEAT_MAX_MS = 1_000, 10_000
+REST_MS, REST_MAX_MS = 10_000, 300_000
+UNWRITABLE = "unwritable"  # a dropped offer's reason: the store can write none of this order
 ENDED_MAX = 10_000  # ended orders that are remembered, so that nothing repeated revives one
 
 
@@ -117,7 +119,10 @@ class Dispatcher:
     A plan in flight keeps its orders and riders out of later rounds until their events arrive or
     `PlanWritten` says that they were dropped. Timers (offers that end, orders that open, expire or
     complete) become `Ask` effects, repeated for as long as they are not answered: after REPEAT_MS,
-    then twice as long each time, up to REPEAT_MAX_MS.
+    then twice as long each time, up to REPEAT_MAX_MS. An order waits for a rider until it expires;
+    what expires while a rider is asked is asked to expire as soon as that is over. One whose offers
+    are `UNWRITABLE` is left out of rounds for ever longer, up to REST_MAX_MS, so that it takes no
+    rider from the others.
     """
 
     def __init__(self, city: str, plane: Plane, travel: TravelModel, policy: Policy) -> None:
@@ -137,10 +142,12 @@ class Dispatcher:
         self._timers: list[tuple[int, int, str, Command, int]] = []
         self._timer_number = 0
         self._next_round = 0
+        self._now_ms = 0  # of the last tick
         self._waiting: set[str] = set()
         self._done: set[str] = set()
         self._ended: OrderedDict[str, None] = OrderedDict()  # the latest, oldest first
-        self._expiring: set[str] = set()  # orders with a timer that expires them
+        self._expiring: dict[str, int] = {}  # when the timer that expires the order is due
+        self._resting: dict[str, tuple[int, int]] = {}  # unwritable: for how long, until when
         self._outbox: list[Effect] = []
 
     # --- in ---
@@ -162,14 +169,15 @@ class Dispatcher:
 
     def tick(self, now_ms: int) -> None:
         """Asks what is due, and starts a round when one is due and an order waits."""
+        self._now_ms = now_ms
         while self._timers and self._timers[0][0] <= now_ms:
-            _, _, order_id, command, pause_ms = heappop(self._timers)
-            if self._still_due(order_id, command):
+            due_ms, _, order_id, command, pause_ms = heappop(self._timers)
+            if isinstance(command, Expire):
+                self._expire(order_id, due_ms, pause_ms)
+            elif self._still_due(order_id, command):
                 self._outbox.append(Ask(order_id=order_id, command=replace(command, at_ms=now_ms)))
-                later_ms = min(2 * pause_ms, REPEAT_MAX_MS)
-                self._at(now_ms + pause_ms, order_id, command, later_ms)
-            elif isinstance(command, Expire):
-                self._expiring.discard(order_id)
+                self._at(now_ms + pause_ms, order_id, command, min(2 * pause_ms, REPEAT_MAX_MS))
+        self._wake(now_ms)
         if now_ms >= self._next_round and self._waiting and not self._deciding:
             tick = self.policy.tick_ms
             self._next_round = (now_ms // tick + 1) * tick
@@ -188,6 +196,7 @@ class Dispatcher:
         due = [self._timers[0][0]] if self._timers else []
         if self._waiting and not self._deciding:
             due.append(self._next_round)
+        due += [until_ms for _, until_ms in self._resting.values() if until_ms > self._now_ms]
         return min(due, default=None)
 
     def counts(self) -> dict[str, int]:
@@ -211,7 +220,7 @@ class Dispatcher:
                 continue
             self._orders[order.id] = order
             self.columns.add_order(order)
-            self._wait(order.id, _waits(order))
+            self._wait(order.id, self._waits(order))
             self._arm(order)
             if order.declined_by:
                 self._declined[order.id] = set(order.declined_by)
@@ -231,9 +240,26 @@ class Dispatcher:
             self._at(order.open_at_ms or 0, order.id, Open(at_ms=0))
         elif live is not None and live.state is AssignmentState.OFFERED:
             self._at(live.deadline_ms + 1, order.id, TimeOut(at_ms=0, number=live.number))
-        elif order.state is OrderState.OPEN and order.id not in self._expiring:
-            self._expiring.add(order.id)
-            self._at(order.expires_at_ms, order.id, Expire(at_ms=0))
+        elif order.state is OrderState.OPEN:
+            self._expire_at(order.expires_at_ms, order.id)
+
+    def _expire_at(self, due_ms: int, order_id: str, pause_ms: int = REPEAT_MS) -> None:
+        """One timer an order: of two the earlier one, the other is left to come to nothing."""
+        if due_ms < self._expiring.get(order_id, due_ms + 1):
+            self._expiring[order_id] = due_ms
+            self._at(due_ms, order_id, Expire(at_ms=0), pause_ms)
+
+    def _expire(self, order_id: str, due_ms: int, pause_ms: int) -> None:
+        """Ends the search. A rider who is asked may still accept: it is armed again after him."""
+        if self._expiring.get(order_id) != due_ms:
+            return
+        del self._expiring[order_id]
+        order = self._orders.get(order_id)
+        if order is None or not _is_free(order) or order_id in self._in_flight:
+            return
+        self._wait(order_id, False)
+        self._outbox.append(Ask(order_id=order_id, command=Expire(at_ms=self._now_ms)))
+        self._expire_at(self._now_ms + pause_ms, order_id, min(2 * pause_ms, REPEAT_MAX_MS))
 
     def _on_fixes(self, fixes: Fixes) -> None:
         """Newer ones only: a phone may deliver late what it recorded long ago."""
@@ -295,11 +321,25 @@ class Dispatcher:
             self._outbox.append(WritePlan(plan=plan, offers=tuple(offers)))
 
     def _on_written(self, written: PlanWritten) -> None:
-        for order_id, _ in written.dropped:
+        for order_id, reason in written.dropped:
             self._landed(order_id)
             order = self._orders.get(order_id)
             if order is not None:
-                self._wait(order_id, _waits(order))
+                if reason == UNWRITABLE:
+                    self._rest(order_id)
+                self._wait(order_id, self._waits(order))
+                self._arm(order)
+
+    def _rest(self, order_id: str) -> None:
+        before_ms, _ = self._resting.get(order_id, (0, 0))
+        pause_ms = min(2 * before_ms or REST_MS, REST_MAX_MS)
+        self._resting[order_id] = pause_ms, self._now_ms + pause_ms
+
+    def _wake(self, now_ms: int) -> None:
+        """Tries the orders again that have rested."""
+        for order_id, (_, until_ms) in self._resting.items():
+            if until_ms <= now_ms and order_id not in self._in_flight:
+                self._wait(order_id, self._waits(self._orders[order_id]))
 
     def _landed(self, order_id: str) -> None:
         """The plan's offer of this order was written, dropped or overtaken."""
@@ -325,9 +365,10 @@ class Dispatcher:
         if before is None or event.seq <= before.version:
             return
         self._landed(event.order_id)
+        self._resting.pop(event.order_id, None)
         order = self._orders[event.order_id] = evolve(before, event)
         self.columns.set_progress(order)
-        self._wait(order.id, _waits(order))
+        self._wait(order.id, self._waits(order))
         self._follow(before, order, event)
         if ORDER.ended(order.state) or order.state is OrderState.DONE:
             self._forget(order, event.at_ms)
@@ -385,6 +426,14 @@ class Dispatcher:
             open_ = rider_id in self._on_shift and self._pending[rider_id] <= 0
             self.columns.riders["open"][row] = open_
 
+    def _waits(self, order: Order) -> bool:
+        """For the rounds to find a rider: who grabs it from the hall comes by himself."""
+        now_ms = self._now_ms
+        in_time = now_ms < order.expires_at_ms
+        rests = order.id in self._resting and now_ms < self._resting[order.id][1]
+        free = _is_free(order) and order.matching is Matching.DISPATCH
+        return free and in_time and not rests
+
     def _wait(self, order_id: str, waiting: bool) -> None:
         if waiting:
             self._waiting.add(order_id)
@@ -430,10 +479,9 @@ class Dispatcher:
                 and live.number == command.number
                 and live.state is AssignmentState.OFFERED
             )
-        return order.state is OrderState.OPEN
+        return False
 
 
-def _waits(order: Order) -> bool:
-    """For a rider, and for the rounds to find him: who grabs it from the hall comes by himself."""
-    free = order.state is OrderState.OPEN and order.assignment is None
-    return free and order.matching is Matching.DISPATCH
+def _is_free(order: Order) -> bool:
+    """For a rider to take."""
+    return order.state is OrderState.OPEN and order.assignment is None

@@ -128,6 +128,8 @@ def _offer(order: Order, command: c.Offer) -> Facts:
         return _no(order, "in_hall", "riders claim it from the hall")
     if order.assignment is not None:
         return _no(order, "already_offered", f"offered to {order.assignment.rider_id}")
+    if command.at_ms >= order.expires_at_ms:
+        return _no(order, "expired", f"it expired at {order.expires_at_ms}")
     return (
         e.Offered(
             number=order.attempts + 1,

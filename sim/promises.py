@@ -23,6 +23,7 @@ class _Account:
     holder: str = ""
     accepted: bool = False
     deadline_ms: int = 0
+    free_since_ms: int = 0
     served: bool = False
     ended: bool = False
 
@@ -51,7 +52,7 @@ class Promises:
         self._hold(gap_free, event.order_id, f"goes from version {order.seq} to {event.seq}")
         self._hold(not order.ended, event.order_id, f"has ended and gets {type(fact).__name__}")
         order.seq = event.seq
-        self._take(event.order_id, order, fact)
+        self._take(event.order_id, order, fact, event.at_ms)
 
     def end(self, end_ms: int) -> list[str]:
         """Looks at what is left at the end of the run, and gives all that was broken."""
@@ -68,8 +69,10 @@ class Promises:
             self._hold(not lost, order_id, f"is left with {order.holder}, who is off shift")
         return self.broken
 
-    def _take(self, order_id: str, order: _Account, fact: e.Fact) -> None:
+    def _take(self, order_id: str, order: _Account, fact: e.Fact, at_ms: int) -> None:
         if isinstance(fact, e.Offered):
+            in_time = at_ms < order.expires_at_ms
+            self._hold(in_time, order_id, f"is offered to {fact.rider_id} after its expiry")
             self._hold(not order.holder, order_id, f"is {order.holder}'s and {fact.rider_id}'s")
             order.holder, order.deadline_ms = fact.rider_id, fact.deadline_ms
         elif isinstance(fact, e.Accepted):
@@ -79,7 +82,7 @@ class Promises:
         elif isinstance(fact, _GIVEN_BACK):
             theirs = order.holder == fact.rider_id
             self._hold(theirs, order_id, f"is given back by {fact.rider_id}, not {order.holder}")
-            order.holder, order.accepted = "", False
+            order.holder, order.accepted, order.free_since_ms = "", False, at_ms
         elif isinstance(fact, e.Heading | e.Arrived | e.StopDone | e.StopFailed):
             theirs = order.accepted and order.holder == fact.rider_id
             self._hold(theirs, order_id, f"is served by {fact.rider_id}, not {order.holder}")
@@ -87,6 +90,9 @@ class Promises:
             order.served = True
         elif isinstance(fact, _ENDS):
             order.ended = True
+            due_ms = max(order.expires_at_ms, order.free_since_ms)
+            in_time = not isinstance(fact, e.Expired) or at_ms <= due_ms + SLACK_MS
+            self._hold(in_time, order_id, "expires long after it could have")
 
     def _rider(self, event: e.RiderEvent) -> None:
         seq = self._rider_seq.get(event.rider_id, 0)

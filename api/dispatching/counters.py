@@ -18,6 +18,11 @@ DROPPED = Counter(
     "hexrun_offers_dropped_total", "planned offers that were not written, by reason",
     ["city", "reason"],
 )  # fmt: skip
+UNWRITABLE = Counter(
+    "hexrun_order_failures_total",
+    "writes of one order that failed by an error of its own",
+    ["city"],
+)
 WAITING = Gauge("hexrun_orders_waiting", "orders that asked the last round for a rider", ["city"])
 ON_SHIFT = Gauge("hexrun_riders_on_shift", "riders on shift at the last round", ["city"])
 STALE = Gauge(

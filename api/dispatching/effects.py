@@ -1,7 +1,8 @@
 """Carries out what one city's dispatcher asks for; may import the store, the solvers, dispatch.
 
 Every decision and every write is answered, whatever happens: a round that waits for ever would
-leave its orders and riders waiting too.
+leave its orders and riders waiting too. What goes wrong with one order alone is logged, counted
+and tried again later; the city goes on.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import structlog
 from api.cancelling import end_if_cancelled
 from api.clock import monotonic_s
 from api.dispatching import counters
+from api.dispatching.backoff import Backoff
 from api.dispatching.build import City
 from api.dispatching.lease import Lease, LeaseLost
 from api.journal import PlanMade
@@ -22,7 +24,8 @@ from api.metrics import Mode, degraded
 from api.solver import SolverPool
 from api.store import UNAVAILABLE, Receipt, Store
 from api.traces import of_round, on_order, tracing
-from dispatch.dispatcher import Ask, Decide, Effect, PlanWritten, WritePlan
+from dispatch.commands import Offer
+from dispatch.dispatcher import UNWRITABLE, Ask, Decide, Effect, PlanWritten, WritePlan
 from dispatch.plan import Plan
 from dispatch.policy import Policy
 from dispatch.referee import check_plan
@@ -37,6 +40,8 @@ WRITE_LIMIT_S = 5.0
 ASK_LIMIT_S = 5.0
 ASKS_AT_ONCE = 3
 NOT_WRITTEN = "store_failed"
+Offers = tuple[tuple[str, Offer], ...]
+Dropped = tuple[tuple[str, str], ...]
 AWAY: tuple[type[Exception], ...] = (*UNAVAILABLE, TimeoutError)
 
 
@@ -63,6 +68,7 @@ class Effects:
         self._city, self._lease = city, lease
         self._asking: set[tuple[str, str]] = set()
         self._placed_ms: dict[str, int] = {}  # of the last round, for traces
+        self._backoff = Backoff()
         self._asks = asyncio.Semaphore(ASKS_AT_ONCE)
 
     async def carry_out(self, effect: Effect) -> None:
@@ -127,20 +133,8 @@ class Effects:
         degraded(Mode.POSITIONS_STALE, 2 * stale > riders, self._city.name, riders=riders)
 
     async def _write(self, effect: WritePlan) -> None:
-        at_ms, offers = effect.plan.at_ms, effect.offers
-        dropped = tuple((order_id, NOT_WRITTEN) for order_id, _ in offers)
-        try:
-            async with asyncio.timeout(WRITE_LIMIT_S):
-                written = await self._store.write_plan(
-                    self._city.name, self._lease.epoch, offers, _receipts(effect)
-                )
-            dropped = written.dropped
-        except StaleEpoch as error:
-            raise LeaseLost(str(error)) from error
-        except AWAY as error:
-            end_if_cancelled()
-            self._lease.doubt()
-            log.error("plan_not_written", city=self._city.name, at_ms=at_ms, error=str(error))
+        at_ms = effect.plan.at_ms
+        dropped = await self._written(effect, effect.offers)
         if tracing():
             self._trace_offers(effect, {order_id for order_id, _ in dropped})
         for _, reason in dropped:
@@ -148,6 +142,52 @@ class Effects:
         if dropped:
             log.info("offers_dropped", city=self._city.name, at_ms=at_ms, dropped=dropped[:5])
         await self._answer(PlanWritten(at_ms=at_ms, dropped=dropped))
+
+    async def _written(self, effect: WritePlan, offers: Offers) -> Dropped:
+        """The offers that do not stand, and why.
+
+        Those that cannot be written together are written one by one, so that only the bad are lost.
+        """
+        at_ms, city = effect.plan.at_ms, self._city.name
+        try:
+            async with asyncio.timeout(WRITE_LIMIT_S):
+                written = await self._store.write_plan(
+                    city, self._lease.epoch, offers, _receipts(effect, offers)
+                )
+            return written.dropped
+        except StaleEpoch as error:
+            raise LeaseLost(str(error)) from error
+        except AWAY as error:
+            end_if_cancelled()
+            self._lease.doubt()
+            log.error("plan_not_written", city=city, at_ms=at_ms, error=str(error))
+            return tuple((order_id, NOT_WRITTEN) for order_id, _ in offers)
+        except Exception as error:
+            end_if_cancelled()
+            if len(offers) == 1:
+                ((order_id, _),) = offers
+                self._unwritable(order_id, "Offer", error)
+                return ((order_id, UNWRITABLE),)
+            log.error("plan_not_written", city=city, at_ms=at_ms, error=_line(error))
+        return await self._one_by_one(effect, offers)
+
+    async def _one_by_one(self, effect: WritePlan, offers: Offers) -> Dropped:
+        """What is left when the lease no longer holds is not written."""
+        dropped: list[tuple[str, str]] = []
+        for offer in offers:
+            if self._lease.holds:
+                dropped += await self._written(effect, (offer,))
+            else:
+                dropped.append((offer[0], NOT_WRITTEN))
+        return tuple(dropped)
+
+    def _unwritable(self, order_id: str, what: str, error: Exception, **facts: object) -> None:
+        """Neither the store's nor the lease's trouble, but this order's own."""
+        counters.UNWRITABLE.labels(self._city.name).inc()
+        city, why = self._city.name, _line(error)
+        log.error(
+            "order_unwritable", city=city, order_id=order_id, command=what, error=why, **facts
+        )
 
     def _trace_offers(self, effect: WritePlan, dropped: set[str]) -> None:
         """One span for each offer that stands, from the order's placing until now."""
@@ -167,7 +207,7 @@ class Effects:
     async def _ask(self, effect: Ask) -> None:
         """A few at a time, so that a flood of due timers leaves connections to plan and lease."""
         key = effect.order_id, type(effect.command).__name__
-        if key in self._asking:
+        if key in self._asking or self._backoff.rests(effect.order_id):
             return
         self._asking.add(key)
         epoch = self._city.name, self._lease.epoch
@@ -187,8 +227,14 @@ class Effects:
         except HexrunError as error:
             log.warning("ask_failed", order_id=effect.order_id, error=str(error))
             return
+        except Exception as error:
+            end_if_cancelled()
+            rests_s = self._backoff.failed(effect.order_id)
+            self._unwritable(effect.order_id, key[1], error, rests_s=rests_s)
+            return
         finally:
             self._asking.discard(key)
+        self._backoff.worked(effect.order_id)
         if outcome.refusal is not None:
             log.info("ask_refused", order_id=effect.order_id, code=outcome.refusal.code)
 
@@ -214,7 +260,12 @@ def _no_plan(snapshot: Snapshot) -> Plan:
     return no_plan(snapshot)
 
 
-def _receipts(effect: WritePlan) -> list[Receipt]:
+def _line(error: Exception) -> str:
+    """What it says, without the details of PostgreSQL, which quote rows."""
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def _receipts(effect: WritePlan, offers: Offers) -> list[Receipt]:
     """Why these riders; `stale` says that the rider was assumed where he was last seen."""
     planned = {o.order_id: o for o in effect.plan.offers}
     return [
@@ -230,5 +281,5 @@ def _receipts(effect: WritePlan) -> list[Receipt]:
                 "stale": planned[order_id].stale,
             },
         )
-        for order_id, command in effect.offers
+        for order_id, command in offers
     ]

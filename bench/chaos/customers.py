@@ -1,5 +1,5 @@
 """Those who order: customers by token, a shop by its API key. They ask again until they are
-answered, cancel a few, pay some, and put some into the hall.
+answered, cancel a few, pay some, and put some into the hall. Some orders nobody wants: they expire.
 """
 
 from __future__ import annotations
@@ -78,9 +78,8 @@ class Customers:
         caller = Caller(world, self._client, world.token(customer, "customer", city))
         shop = rng.random() < 0.2
         hall = rng.random() < 0.2
-        body = _form(rng, city, number)
-        if hall:
-            body["matching"] = "hall"
+        unwanted = rng.random() < 0.06
+        body = _form(rng, city, number, hall=hall, unwanted=unwanted)
         if shop:
             body["customer_id"] = customer
         buyer = self._shops[city.name] if shop else caller
@@ -92,7 +91,9 @@ class Customers:
         if not answers[0]:
             world.live -= 1
             return
-        if hall:
+        if unwanted:
+            world.unwanted.add(answers[0])
+        elif hall:
             self._start(self._claimed(answers[0], city, rng), self._hall)
         if rng.random() < 0.3:
             await self._pay(answers[0], customer, city, number, rng)
@@ -117,7 +118,7 @@ class Customers:
             order=answer["id"],
             city=city.name,
             customer=customer,
-            matching=body.get("matching", "dispatch"),
+            matching=body["matching"],
             price_fen=answer["price_fen"],
             sent_ms=sent_ms,
         )
@@ -181,10 +182,13 @@ class Customers:
         return str(code)
 
 
-def _form(rng: random.Random, city: City, number: int) -> dict[str, Any]:
+def _form(
+    rng: random.Random, city: City, number: int, *, hall: bool, unwanted: bool
+) -> dict[str, Any]:
     here, there = city.place(rng), city.place(rng) | {"text": markers.address(number)}
     return {
-        "job_type": "delivery",
+        "job_type": "hurried" if unwanted else "delivery",
+        "matching": "hall" if hall else "dispatch",
         "stops": [{"place": here}, {"place": there, "contact": markers.contact(number)}],
         "note": markers.note(number),
     }

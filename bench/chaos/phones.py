@@ -228,9 +228,10 @@ class Phone:
         self._asked.add((order, number))
         self.world.log.write("offer", rider=self.rider, order=order, number=number)
         luck = self.rng.random()
-        if luck < 0.02:
+        unwanted = order in self.world.unwanted
+        if luck < (0.7 if unwanted else 0.02):
             return  # he does not hear it
-        if luck < 0.08:
+        if unwanted or luck < 0.08:
             reason = f"no {self.rider}-{self._actions}"
             await self.do("decline", order_id=order, number=number, reason=reason)
         else:

@@ -17,6 +17,7 @@ import yaml
 
 from api.cli.live import DOORS
 from api.supervisor import Child, DataFolder, EmbeddedPostgres, EmbeddedValkey, Service
+from bench.chaos.hurried import install
 from bench.chaos.levers import Levers
 from bench.chaos.shim import compile_shim, shim_environment
 
@@ -148,6 +149,7 @@ def make_plant(folder: DataFolder, run: dict[str, Any], *, role_env: dict[str, s
         "HEXRUN_CITY": ";".join(f"{name}:{lat},{lon}" for name, lat, lon in CITIES),
         "HEXRUN_WEBHOOK_ALLOW_PRIVATE": "1",
         "HEXRUN_WEBHOOK_RETRY_S": "0.5,1,1,2,2,2,2,2,2,2,2,2,2,2,2,2",
+        **install(folder.path),
         **role_env,
     }
 

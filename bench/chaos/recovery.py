@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from statistics import median
 from typing import Any
 
 Row = dict[str, Any]
+ENOUGH_S = 30.0
+"""Who has not answered for so long after a fault is taken to have gone for good."""
+ASKED_MIN = 3  # offers that may be missing for other reasons, such as a cancellation
 
 # The doors that a fault of a target can close; `@` is the twin that was hit.
 _DOORS = {
@@ -33,23 +36,58 @@ def recovery(logs: Iterable[Row]) -> dict[str, dict[str, float | int | None]]:
     """
     lines = list(logs)
     doors = _openings(lines)
-    cities = sorted(door for door in doors if door.startswith("offer ")) or ["offer"]
     by_kind: dict[str, list[float | None]] = {}
+    for fault, names in _faults(lines):
+        waits = [_wait_s(doors.get(name, []), fault["begins_ms"]) for name in names]
+        known = [wait for wait in waits if wait is not None]
+        worst = max(known) if len(known) == len(waits) else None
+        by_kind.setdefault(fault["kind"], []).append(worst)
+    return {kind: _figures(waits) for kind, waits in sorted(by_kind.items())}
+
+
+def not_recovered(logs: Iterable[Row]) -> list[tuple[Row, list[str]]]:
+    """Faults with the doors that stayed closed, though there were ENOUGH_S left to open.
+
+    An offer is looked for only when ASKED_MIN orders of the city asked for a rider after the fault.
+    """
+    lines = list(logs)
+    doors = _openings(lines)
+    asked: dict[str, list[int]] = {}
+    for line in lines:
+        if line["log"] == "order" and line.get("matching", "dispatch") == "dispatch":
+            asked.setdefault(f"offer {line['city']}", []).append(line["sent_ms"])
+    end_ms = max((line["ms"] for line in lines if line["log"] == "load_ends"), default=0)
+    found = []
+    for fault, names in _faults(lines):
+        closed = []
+        for name in names:
+            since_ms = fault.get("ends_ms", fault["begins_ms"])
+            if name.startswith("offer"):
+                later = sorted(ms for ms in asked.get(name, []) if ms >= since_ms)
+                since_ms = later[ASKED_MIN - 1] if len(later) >= ASKED_MIN else end_ms
+            is_closed = _wait_s(doors.get(name, []), fault["begins_ms"]) is None
+            if is_closed and end_ms - since_ms >= ENOUGH_S * 1000:
+                closed.append(name)
+        if closed:
+            found.append((fault, closed))
+    return found
+
+
+def _faults(lines: list[Row]) -> Iterator[tuple[Row, list[str]]]:
+    """The faults that were done and can close a door, and their doors."""
+    cities = {f"offer {line['city']}" for line in lines if line["log"] == "order"} or {"offer"}
     for fault in lines:
         if fault["log"] != "fault" or fault["done"].startswith("not done"):
             continue
-        names: Iterable[str] = _DOORS.get(fault["target"], ())
         names = [
             door
-            for name in names
-            for door in (cities if name == "offer" else [name.replace("@", str(fault["twin"]))])
+            for name in _DOORS.get(fault["target"], ())
+            for door in (
+                sorted(cities) if name == "offer" else [name.replace("@", str(fault["twin"]))]
+            )
         ]
-        waits = [_wait_s(doors.get(name, []), fault["begins_ms"]) for name in names]
-        if waits:
-            known = [wait for wait in waits if wait is not None]
-            worst = max(known) if len(known) == len(waits) else None
-            by_kind.setdefault(fault["kind"], []).append(worst)
-    return {kind: _figures(waits) for kind, waits in sorted(by_kind.items())}
+        if names:
+            yield fault, names
 
 
 def _openings(lines: list[Row]) -> dict[str, list[tuple[int, int]]]:

@@ -38,7 +38,9 @@ class City:
 
 @dataclass
 class World:
-    """`live` is how many orders are placed and have not ended, as an integrator sees it."""
+    """`live` is how many orders are placed and have not ended, as an integrator sees it.
+    `unwanted` are orders that no rider accepts.
+    """
 
     cities: list[City]
     secret: str
@@ -48,6 +50,7 @@ class World:
     seed: int
     over: asyncio.Event = field(default_factory=asyncio.Event)
     live: int = 0
+    unwanted: set[str] = field(default_factory=set)
 
     def token(self, sub: str, role: str, city: City, tenant: str = TENANT) -> str:
         """Issued an hour ago, so that a server whose clock is behind takes it too."""

@@ -8,6 +8,7 @@ from bench.chaos.checker import Evidence
 from bench.chaos.checker.evidence import Run
 
 TENANT = "chaos"
+EXPIRES = 10**6
 
 
 class Story:
@@ -18,7 +19,7 @@ class Story:
         self._position = 0
         self._transfer = 0
 
-    def log(self, kind, **fields):
+    def log(self, kind, /, **fields):
         self.evidence.logs.append({"log": kind, "ms": 0, **fields})
 
     def event(self, subject, subject_id, kind, **body):
@@ -106,7 +107,7 @@ class Story:
 
     def place(self, order_id, fen=700):
         customer = f"c-{order_id}"
-        self.log("order", customer=customer, order=order_id, price_fen=fen, sent_ms=0)
+        self.log("order", customer=customer, order=order_id, city="chaos", price_fen=fen, sent_ms=0)
         stops = [{"kind": "pickup", "state": "planned"}, {"kind": "dropoff", "state": "planned"}]
         order = {"state": "quoted", "price_fen": fen, "stops": stops}
         self.event("order", order_id, "placed", order=order)
@@ -123,6 +124,7 @@ class Story:
                 "rider_id": None,
                 "state": "open",
                 "version": 2,
+                "expires_at_ms": EXPIRES,
                 "body": {**copy.deepcopy(order), "state": "open", "version": 2},
             }
         )

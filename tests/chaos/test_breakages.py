@@ -201,6 +201,28 @@ async def test_a_dispatcher_without_its_fence_is_seen(scene):
     assert set(await scene.red()) == {"plans_stale"}
 
 
+async def test_a_store_that_forgets_outbox_rows_is_seen(scene):
+    """A dispatcher writes its offers, and now and then does not tell of them."""
+    for number in range(4):
+        await scene.rider(f"r{number}", "one")
+        await scene.order(f"o{number}", "one")
+    scene.start("dispatcher", str(BROKEN / "forgetful.py"))
+    stop = asyncio.Event()
+    sequencing = asyncio.create_task(run_sequencer(scene.store, scene.redis, stop))
+
+    async def forgotten():
+        found = await scene.red()
+        return "has no position and does not wait" in found.get("events_lost", "")
+
+    await until(forgotten, scene)
+    scene.end()
+    await until(scene.drained, scene)
+    stop.set()
+    await sequencing
+    # What comes after an event without a position has a gap before it.
+    assert set(await scene.red()) - {"feed_broken"} == {"events_lost"}
+
+
 async def test_a_lost_outbox_row_is_seen(scene):
     for order_id in ("o1", "o2"):
         await scene.order(order_id, "one")

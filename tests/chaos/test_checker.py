@@ -3,6 +3,9 @@
 import pytest
 
 from bench.chaos.checker import judge
+from bench.chaos.checker.expiry import CLOCK_MS, LATE_MS
+
+EXPIRES = 10**6  # of every order of the story
 
 
 def red(story):
@@ -35,7 +38,7 @@ def test_what_the_system_does_not_have_is_said_to_be_unchecked(story):
 
 
 def lose_the_order(story):
-    story.log("order", customer="c-o9", order="o9", price_fen=1, sent_ms=0)
+    story.log("order", city="chaos", customer="c-o9", order="o9", price_fen=1, sent_ms=0)
 
 
 def change_the_price(story):
@@ -52,7 +55,7 @@ def place_the_order_again(story):
 
 
 def answer_a_retry_with_another_order(story):
-    story.log("order", customer="c-o1", order="o2", price_fen=700, sent_ms=0)
+    story.log("order", city="chaos", customer="c-o1", order="o2", price_fen=700, sent_ms=0)
 
 
 def offer_to_a_second_rider(story):
@@ -263,6 +266,48 @@ def leave_an_address_in_the_clear(story):
     story.evidence.in_clear.append(("public.events", 1))
 
 
+def offer_after_the_expiry(story):
+    story.row("o1")["expires_at_ms"] = event(story, "o1", "offered")["at_ms"]
+
+
+def expired(story, after_ms, *, asked=False):
+    """An order that nobody had, and that expires so long after it could."""
+    story.place("o3")
+    if asked:
+        story.offer("o3", 1, "r1", 250)
+        story.event("order", "o3", "timed_out", number=1, rider_id="r1")
+        event(story, "o3", "timed_out")["at_ms"] = EXPIRES + 7_000
+    story.event("order", "o3", "expired")
+    free_ms = EXPIRES + (7_000 if asked else 0)
+    event(story, "o3", "expired")["at_ms"] = free_ms + after_ms
+    attempts = {1: ("r1", "timed_out")} if asked else {}
+    story.close("o3", "expired", attempts, ["skipped"] * 2, "release")
+
+
+def expire_too_late(story):
+    expired(story, LATE_MS + CLOCK_MS + 1)
+
+
+def expire_too_late_after_the_last_offer(story):
+    expired(story, LATE_MS + CLOCK_MS + 1, asked=True)
+
+
+def open_at_the_end(story, after_ms):
+    story.place("o3")
+    story.log("load_ends")
+    story.evidence.logs[-1]["ms"] = EXPIRES + after_ms
+
+
+def never_expire(story):
+    open_at_the_end(story, LATE_MS + 1)
+
+
+def lose_a_service(story):
+    story.log("fault", kind="kill http", target="http", twin=2, begins_ms=100, done="done")
+    story.log("load_ends")
+    story.evidence.logs[-1]["ms"] = 100 + 30_000
+
+
 BREAKS = {
     "orders_lost": (lose_the_order, change_the_price, lose_the_cancellation),
     "orders_doubled": (place_the_order_again, answer_a_retry_with_another_order),
@@ -285,6 +330,8 @@ BREAKS = {
         send_a_rider_on_shift_twice,
     ),
     "plans_stale": (write_a_plan_of_the_earlier_dispatcher,),
+    "offered_late": (offer_after_the_expiry,),
+    "expired_late": (expire_too_late, expire_too_late_after_the_last_offer, never_expire),
     "events_lost": (
         lose_a_position,
         leave_an_event_in_the_outbox,
@@ -310,6 +357,7 @@ BREAKS = {
     "webhooks_lost": (lose_a_webhook, fail_a_webhook_for_good),
     "webhooks_disordered": (disorder_the_webhooks,),
     "personal_in_clear": (leave_an_address_in_the_clear,),
+    "not_recovered": (lose_a_service,),
 }
 
 
@@ -325,6 +373,17 @@ def test_a_broken_history_turns_its_promise_red(story, promise, how):
 
 def test_every_promise_is_broken_here(story):
     assert BREAKS.keys() == judge(story.evidence).counts.keys()
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_an_order_that_expires_in_time_keeps_every_promise(story, asked):
+    expired(story, LATE_MS, asked=asked)
+    assert judge(story.evidence).broken == []
+
+
+def test_an_order_that_has_just_expired_is_not_judged_at_the_end(story):
+    open_at_the_end(story, LATE_MS)
+    assert not [b for b in judge(story.evidence).broken if b.promise == "expired_late"]
 
 
 def test_fen_are_counted(story):

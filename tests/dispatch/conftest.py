@@ -634,8 +634,8 @@ def check_columns(dispatcher: Dispatcher, orders: dict[str, Order], riders: dict
         if o.version and o.state is not OrderState.DONE and not ORDER.ended(o.state)
     }
     assert set(dispatcher.columns.order_row) == set(live)
-    asked = {o.id for o in live.values() if o.state is OrderState.OPEN and o.assignment is None}
-    assert seen["waiting"] == asked
+    free = [o for o in live.values() if o.state is OrderState.OPEN and o.assignment is None]
+    assert seen["waiting"] == {o.id for o in free if dispatcher._now_ms < o.expires_at_ms}
     for order in live.values():
         row = dispatcher.columns.order_row[order.id]
         columns = dispatcher.columns.orders

@@ -127,6 +127,8 @@ class Paper:
             return "in_hall"
         if self.attempt:
             return "already_offered"
+        if q.at_ms >= EXPIRES:
+            return "expired"
         self.attempts += 1
         self.number, self.rider, self.attempt = self.attempts, q.rider_id, "offered"
         self.deadline = q.deadline_ms

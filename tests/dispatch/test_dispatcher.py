@@ -14,6 +14,9 @@ from dispatch import events as e
 from dispatch.columns import CLOCK_SLACK_MS
 from dispatch.dispatcher import (
     REPEAT_MS,
+    REST_MAX_MS,
+    REST_MS,
+    UNWRITABLE,
     Decide,
     Decided,
     Dispatcher,
@@ -344,6 +347,30 @@ def test_a_dropped_offer_gives_order_and_rider_back(kit, scene):
     assert [o.order_id for o in scene.decide(kit.T0 + 2000)[1].offers] == ["o"]
 
 
+def test_an_order_that_cannot_be_written_takes_no_rider_from_the_others(kit, scene):
+    """It rests for ever longer, and is like any other once something of it was written."""
+    in_flight(kit, scene)
+    unwritable = PlanWritten(at_ms=kit.T0, dropped=(("o", UNWRITABLE),))
+    now_ms, rests = kit.T0, []
+    for _ in range(7):
+        scene.dispatcher.receive(unwritable)
+        assert (scene.column("open", "r0"), kit.view(scene.dispatcher)["waiting"]) == (True, set())
+        wakes_ms = scene.dispatcher.wake_at()
+        rests.append(wakes_ms - now_ms)
+        now_ms = wakes_ms
+        _, plan = scene.decide(now_ms)
+        assert [o.order_id for o in plan.offers] == ["o"]
+        scene.dispatcher.receive(Decided(plan=plan))
+        scene.dispatcher.outbox()
+    assert rests == [min(REST_MS * 2**n, REST_MAX_MS) for n in range(7)]
+    scene.offer("o", "r0", now_ms, deadline_ms=now_ms + 1)
+    scene.do("o", c.Decline(at_ms=now_ms + 1, rider_id="r0", number=1))
+    scene.dispatcher.receive(unwritable)
+    assert kit.view(scene.dispatcher)["waiting"] == set()
+    scene.dispatcher.tick(now_ms + REST_MS)
+    assert kit.view(scene.dispatcher)["waiting"] == {"o"}
+
+
 def test_a_dropped_offer_of_an_order_that_is_gone(kit, scene):
     """The customer was faster than the plan; his order's end was heard first."""
     in_flight(kit, scene)
@@ -648,6 +675,57 @@ def test_an_order_that_a_rider_had_at_a_restart_expires_too(kit, scene, state):
     )
     scene.do("o", end)
     assert ask_times(scene, c.Expire, due, due + 1000) == [due]
+
+
+@pytest.mark.parametrize("how", ["timed_out", "declined"])
+def test_an_order_whose_offer_ends_after_its_expiry_expires_at_once(kit, scene, how):
+    """And is offered to nobody in between."""
+    scene.rider("r")
+    due = scene.place("o").expires_at_ms
+    scene.offer("o", "r", deadline_ms=due + 7_000)
+    assert ask_times(scene, c.Expire, due - 1000, due + 7_000) == []
+    over = due + 7_001
+    end = {
+        "timed_out": c.TimeOut(at_ms=over, number=1),
+        "declined": c.Decline(at_ms=over, rider_id="r", number=1),
+    }
+    scene.do("o", end[how])
+    assert scene.dispatcher.counts()["orders_waiting"] == 0
+    assert scene.dispatcher.wake_at() <= over
+    assert scene.asks(over) == [("o", c.Expire(at_ms=over))]
+    assert ask_times(scene, c.Expire, over + 1, over + 999) == []
+
+
+def test_an_order_that_has_expired_waits_for_nobody(kit, scene):
+    """However long the store takes to say so."""
+    scene.rider("r")
+    due = scene.place("o").expires_at_ms
+    scene.dispatcher.tick(due)
+    scene.dispatcher.tick(due + 60_000)
+    effects = scene.dispatcher.outbox()
+    assert not [effect for effect in effects if isinstance(effect, Decide)]
+    assert scene.dispatcher.counts()["orders_waiting"] == 0
+
+
+def test_an_offer_in_flight_at_the_expiry_that_is_dropped_expires_the_order_at_once(kit, scene):
+    in_flight(kit, scene)
+    due = scene.orders["o"].expires_at_ms
+    assert scene.asks(due) == []
+    scene.dispatcher.receive(PlanWritten(at_ms=kit.T0, dropped=(("o", "busy"),)))
+    assert scene.dispatcher.counts()["orders_waiting"] == 0
+    assert scene.asks(due + 500) == [("o", c.Expire(at_ms=due + 500))]
+
+
+def test_an_earlier_expiry_is_asked_before_the_repeated_one(kit, scene):
+    """Somebody else's offer came after the first ask, and ends before the next."""
+    scene.rider("r")
+    order = scene.place("o")
+    due = order.expires_at_ms
+    assert scene.asks(due) == [("o", c.Expire(at_ms=due))]
+    scene.offer("o", "r", deadline_ms=due + 1_000)
+    scene.do("o", c.TimeOut(at_ms=due + 1_001, number=1))
+    once = [due + seconds * 1000 for seconds in (2, 3, 5, 9)]
+    assert ask_times(scene, c.Expire, due + 2_000, due + 11_000) == once
 
 
 def test_many_attempts_ask_for_one_expiry(kit, scene):

@@ -98,6 +98,24 @@ def test_an_order_expires_at_its_expiry(late_ms, refused):
     assert isinstance(apply(order, c.Expire(at_ms=EXPIRES + late_ms)), Refusal) == refused
 
 
+@pytest.mark.parametrize(("late_ms", "code"), [(-1, None), (0, "expired"), (1, "expired")])
+def test_nobody_is_offered_an_order_at_or_after_its_expiry(late_ms, code):
+    """So that at every moment exactly one of offering and expiring is possible."""
+    order, at_ms = run(quoted("pd"), c.Confirm(at_ms=1)), EXPIRES + late_ms
+    offer = c.Offer(
+        at_ms=at_ms, rider_id="ann", deadline_ms=EXPIRES + 50, route=(), order_version=order.version
+    )
+    answer = apply(order, offer)
+    assert (answer.code if isinstance(answer, Refusal) else None) == code
+    assert isinstance(apply(order, c.Expire(at_ms=at_ms)), Refusal) is (code is None)
+
+
+def test_an_offer_that_stands_at_the_expiry_may_be_accepted_until_its_deadline():
+    order = offered(deadline_ms=EXPIRES + 50)
+    answer = apply(order, c.Accept(at_ms=EXPIRES + 50, rider_id="ann", number=1))
+    assert [kind_of(event.fact) for event in answer] == ["accepted"]
+
+
 def test_an_order_does_not_expire_while_a_rider_is_asked():
     assert apply(offered(), c.Expire(at_ms=EXPIRES + 1)).code == "not_open"
 

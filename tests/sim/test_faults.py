@@ -170,14 +170,17 @@ ORDER = Order(
     stops=(Stop(kind=StopKind.VISIT, place=PLACE),),
 )  # fmt: skip
 OFFERED = e.Offered(number=1, rider_id="ann", deadline_ms=50, route=())
+TIMED_OUT = e.TimedOut(number=1, rider_id="ann")
 ACCEPTED = e.Accepted(number=1, rider_id="ann")
 
 
-def broken(*facts, end_ms=0, seqs=None):
+def broken(*facts, end_ms=0, seqs=None, at_ms=()):
+    """`at_ms`, where it matters, are the instants of the last facts."""
     promises = Promises()
     facts = (e.Placed(order=ORDER), e.Opened(), *facts)
-    for seq, fact in zip(seqs or range(1, 99), facts, strict=False):
-        promises.add(e.Event("o", seq, 0, fact))
+    at_ms = (0,) * (len(facts) - len(at_ms)) + tuple(at_ms)
+    for seq, fact, when in zip(seqs or range(1, 99), facts, at_ms, strict=False):
+        promises.add(e.Event("o", seq, when, fact))
     return promises.end(end_ms)
 
 
@@ -194,6 +197,9 @@ def broken(*facts, end_ms=0, seqs=None):
         ("an offer that is long over", [OFFERED], {"end_ms": 51 + SLACK_MS}),
         ("left with ann, who is off shift", [OFFERED, ACCEPTED], {}),
         ("given back by bob", [OFFERED, e.TimedOut(number=1, rider_id="bob")], {}),
+        ("offered to ann after its expiry", [OFFERED], {"at_ms": [1_000]}),
+        ("long after it could have", [e.Expired()], {"at_ms": [1_001 + SLACK_MS]}),
+        ("long after", [OFFERED, TIMED_OUT, e.Expired()], {"at_ms": [9, 60, 1_001 + SLACK_MS]}),
     ],
 )
 def test_a_broken_promise_is_told(told, facts, more):
@@ -204,3 +210,5 @@ def test_a_broken_promise_is_told(told, facts, more):
 def test_a_kept_one_is_not():
     assert broken() == broken(OFFERED) == broken(OFFERED, end_ms=SLACK_MS) == []
     assert broken(e.Expired(), end_ms=9 * SLACK_MS) == []
+    late = [999, 5 * SLACK_MS, 6 * SLACK_MS]
+    assert broken(OFFERED, TIMED_OUT, e.Expired(), at_ms=late, end_ms=9 * SLACK_MS) == []

@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from bench.chaos.checker import actions, feed, fixes, hall, money, orders, personal, plans, webhooks
+from bench.chaos.checker import (
+    actions,
+    expiry,
+    feed,
+    fixes,
+    hall,
+    money,
+    orders,
+    personal,
+    plans,
+    recovered,
+    webhooks,
+)
 from bench.chaos.checker.evidence import Broken, Evidence
 
 PROMISES = (
@@ -15,6 +27,8 @@ PROMISES = (
     "hall_doubled",
     "illegal_histories",
     "plans_stale",
+    "offered_late",
+    "expired_late",
     "events_lost",
     "feed_broken",
     "actions_lost",
@@ -24,6 +38,7 @@ PROMISES = (
     "webhooks_lost",
     "webhooks_disordered",
     "personal_in_clear",
+    "not_recovered",
 )
 
 
@@ -51,12 +66,15 @@ def judge(evidence: Evidence) -> Verdict:
         orders.two_told,
         hall.one_winner,
         plans.stale,
+        expiry.offered,
+        expiry.expired,
         feed.whole,
         feed.read,
         actions.lost_and_doubled,
         fixes.lost,
         webhooks.delivered,
         personal.in_clear,
+        recovered.services,
     )
     broken = [found for check in checks for found in check(evidence)]
     counted = Counter(found.promise for found in broken)

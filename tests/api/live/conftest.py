@@ -8,6 +8,7 @@ import sys
 from contextlib import asynccontextmanager
 from urllib.parse import unquote, urlsplit
 
+import asyncpg
 import numpy as np
 import pytest
 from redis.asyncio import Redis
@@ -150,6 +151,15 @@ async def world(database_url, redis_url, tmp_path):
     made = World(database_url, redis_url, tmp_path)
     async with made.open():
         yield made
+
+
+@pytest.fixture
+async def spoil(world):
+    """Runs SQL past every trigger and foreign key, as a bad repair by hand would."""
+    connection = await asyncpg.connect(world.database_url.replace("+asyncpg", "", 1))
+    await connection.execute("SET session_replication_role = replica")
+    yield connection.execute
+    await connection.close()
 
 
 class World:
