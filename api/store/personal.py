@@ -30,7 +30,7 @@ from api.personal import (
 )
 from api.store.numbers import SandboxNumbers
 from api.store.schema import LIVE_ORDER, among, personal
-from dispatch.model import Order
+from dispatch.model import Order, Rider
 from geo.errors import StartupError, Unreadable
 
 TIDY_MAX = 500
@@ -89,6 +89,35 @@ class PersonalStore:
         sealed = self.seal_rider(rider_id, tenant, city, value, at_ms)
         async with self._engine.begin() as connection:
             await put(connection, sealed)
+
+    async def merge_rider(
+        self,
+        connection: AsyncConnection,
+        rider: Rider,
+        name: str | None,
+        phone: str | None,
+        at_ms: int,
+    ) -> None:
+        """Write what is given beside what is known, in the caller's transaction.
+
+        His row in `riders` must be locked, and his row here is from now on: an erasure comes before
+        this or after it. One that waits for the end of his shift still takes what was known.
+        """
+        if name is None and phone is None:
+            return
+        mine = select(personal).where(personal.c.subject == rider_subject(rider.id))
+        row = (await connection.execute(mine.with_for_update())).one_or_none()
+        known = (None if row is None else self._open(row, RiderPersonal)) or RiderPersonal()
+        given = RiderPersonal(
+            name=known.name if name is None else name, phone=known.phone if phone is None else phone
+        )
+        if given == known:
+            return
+        erase_at_ms = None
+        if row is not None and ((name is None and known.name) or (phone is None and known.phone)):
+            erase_at_ms = row.erase_at_ms
+        sealed = self.seal_rider(rider.id, rider.tenant, rider.city, given, at_ms)
+        await put(connection, sealed, erase_at_ms)
 
     async def of_order(self, order: Order) -> OrderPersonal:
         """NOTHING when it is erased, was never there, or does not open (which is logged)."""
@@ -240,10 +269,10 @@ class PersonalStore:
             return {key_id: n for key_id, n in await connection.execute(query)}
 
 
-async def put(connection: AsyncConnection, sealed: Sealed) -> None:
+async def put(connection: AsyncConnection, sealed: Sealed, erase_at_ms: int | None = None) -> None:
     """Write the row, in the caller's transaction; a newer one replaces what was there."""
     values = sealed._asdict()
-    row = insert(personal).values(**values, erase_at_ms=None)
+    row = insert(personal).values(**values, erase_at_ms=erase_at_ms)
     changed = {name: row.excluded[name] for name in (*values, "erase_at_ms") if name != "subject"}
     await connection.execute(
         row.on_conflict_do_update(index_elements=[personal.c.subject], set_=changed)
