@@ -247,7 +247,9 @@ class Delivering:
         counters.DELIVERIES.labels(endpoint.city, "delivered" if outcome.delivered else kind).inc()
         counters.LATENCY.labels(endpoint.city).observe(outcome.latency_ms / 1000)
         if outcome.delivered:
-            if self._broken:  # it is up again: nothing waits for a time that was set while it was down
+            if (
+                self._broken
+            ):  # it is up again: nothing waits for a time that was set while it was down
                 self.lanes.hasten(now_ms())
             self._failures, self._failing_since_ms = 0, None
         else:

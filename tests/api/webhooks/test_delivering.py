@@ -410,7 +410,9 @@ async def test_one_that_may_not_be_called_any_more_is_paused(
     odd = await endpoint("https://hooks.example.com:22/")
     order = await live("o2", 2)
     senders.start(replace(fast, allow_private=False))
-    assert (await until_paused(store, made.id)).paused_reason == "not allowed: expected a url with https"
+    assert (
+        await until_paused(store, made.id)
+    ).paused_reason == "not allowed: expected a url with https"
     reason = (await until_paused(store, odd.id)).paused_reason
     assert reason == "not allowed: expected a url with port 80, 443 or 1024 to 65535"
     assert (await until_paused(store, dead.id)).cursor == 0
