@@ -27,7 +27,7 @@
 | `HEXRUN_RATE_SOCKETS` | sockets opened from one address | `60000/minute` |
 | `HEXRUN_WEBHOOK_RETRY_S` | seconds to wait after each failed attempt; the last goes on | `10,30,60,120,300,600,900,1800,3600,7200` |
 | `HEXRUN_WEBHOOK_GIVE_UP_S` | an event is tried for so long, then it is a dead letter | `86400` |
-| `HEXRUN_WEBHOOK_PAUSE_S` | an endpoint is paused after failing every attempt for so long | `3600` |
+| `HEXRUN_WEBHOOK_PAUSE_S` | an endpoint is paused after failing every attempt for so long | `86400` |
 | `HEXRUN_WEBHOOK_ALLOW_PRIVATE` | `1`: webhooks may go to private addresses, and without TLS | `0` |
 """  # noqa: E501
 
@@ -212,7 +212,7 @@ class WebhookSettings:
 
     retry_s: tuple[float, ...] = (10, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200)
     give_up_s: float = 86_400
-    pause_s: float = 3_600
+    pause_s: float = 86_400
     allow_private: bool = False
 
     @classmethod

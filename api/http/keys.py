@@ -86,7 +86,7 @@ async def create(
         at_ms=at_ms,
         expires_at_ms=form.expires_at_ms,
         secret_of=secret_of,
-        idempotency=key_of(caller, idempotency_key, "keys", form, parts),
+        idempotency=await key_of(caller, idempotency_key, "keys", form, parts),
     )
     about(made.key.id)
     mark(response, made.replayed)

@@ -81,7 +81,7 @@ async def place(
     One for later, by its first stop's `earliest_ms`, is `scheduled` until an hour before.
     """
     only(caller, *_BUYERS)
-    key = needed_key_of(caller, idempotency_key, "orders", form, parts)
+    key = await needed_key_of(caller, idempotency_key, "orders", form, parts)
     # Before any check that depends on the time: a retry must not fail where the first did not.
     async with capacity.orders.share():
         created = await parts.store.replay(key)

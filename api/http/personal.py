@@ -53,7 +53,12 @@ def _read_contact(form: ContactForm | None) -> Contact | None:
 
 
 async def personal_for(claims: Claims, order: Order, parts: Parts) -> OrderPersonal:
-    """What this caller, who reaches the order, may see of it."""
+    """What this caller, who reaches the order, may see of it.
+
+    A scoped token is a link that anybody may hold, whatever its role: it shows points and states.
+    """
+    if claims.orders:
+        return NOTHING
     if claims.role is Role.RIDER and not _serves(claims, order):
         return NOTHING
     return shown_to(claims.role, await parts.store.personal.of_order(order))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from typing import Annotated
 
 from fastapi import Header, Response
@@ -20,20 +18,18 @@ ABOUT = "chosen by the client: the same again gives the first answer again"
 OptionalKey = Annotated[str | None, Header(alias="Idempotency-Key", pattern=KEY, description=ABOUT)]
 
 
-def key_of(
+async def key_of(
     caller: Claims, given: str | None, what: str, form: BaseModel, parts: Parts
 ) -> IdempotencyKey | None:
     """The caller's key for this request: `what` is the route with its ids, `form` the body."""
-    return None if given is None else needed_key_of(caller, given, what, form, parts)
+    return None if given is None else await needed_key_of(caller, given, what, form, parts)
 
 
-def needed_key_of(
+async def needed_key_of(
     caller: Claims, given: str, what: str, form: BaseModel, parts: Parts
 ) -> IdempotencyKey:
-    """See `key_of`. The hash is keyed: who reads the database cannot try phones until one fits."""
-    asked = f"{what}\n{form.model_dump_json()}"
-    secret = parts.settings.secret.encode()
-    body_hash = hmac.new(secret, asked.encode(), hashlib.sha256).hexdigest()
+    """See `key_of`."""
+    body_hash = await parts.store.digests.of(f"{what}\n{form.model_dump_json()}")
     return IdempotencyKey(client_id=client_of(caller), key=given, body_hash=body_hash)
 
 

@@ -13,7 +13,6 @@ from api.http.errors import RESPONSES, refusal_response
 from api.http.forms import RiderForm, ShiftForm
 from api.http.places import read_place
 from api.http.retries import OptionalKey, key_of, mark
-from api.personal import RiderPersonal
 from api.settings import CityArea
 from api.store import Store
 from dispatch.commands import GoOffShift, GoOnShift, RiderCommand
@@ -49,12 +48,9 @@ async def register(
     if form.speed_mps > limit_mps:
         expected = f"{limit_mps:.2f} at most, the legal speed of a {form.vehicle}"
         raise InvalidValue("speed_mps", form.speed_mps, expected)
-    skills = form.skills
-    if caller.role is Role.RIDER:
-        if skills:
-            raise Forbidden("skills are given by an operator, not by the rider himself")
-        known = await parts.store.rider(form.id)
-        skills = known.skills if known is not None else ()
+    himself = caller.role is Role.RIDER
+    if himself and form.skills:
+        raise Forbidden("skills are given by an operator, not by the rider himself")
     rider = Rider(
         id=form.id,
         city=caller.city,
@@ -62,21 +58,15 @@ async def register(
         vehicle=form.vehicle,
         speed_mps=form.speed_mps,
         capacity=form.capacity,
-        skills=skills,
+        skills=form.skills,
     )
-    key = key_of(caller, idempotency_key, "riders", form, parts)
-    personal, at_ms = parts.store.personal, now_ms()
-    own = await personal.of_rider(rider.id) or RiderPersonal()
-    given = RiderPersonal(
-        name=own.name if form.name is None else form.name,
-        phone=own.phone if form.phone is None else form.phone,
+    key = await key_of(caller, idempotency_key, "riders", form, parts)
+    registered, replayed = await parts.store.register_once(
+        rider, key, now_ms(), keep_skills=himself, name=form.name, phone=form.phone
     )
-    sealed = None
-    if given != own:
-        sealed = personal.seal_rider(rider.id, rider.tenant, rider.city, given, at_ms)
-    registered, replayed = await parts.store.register_once(rider, key, at_ms, personal=sealed)
     mark(response, replayed)
-    return view_rider(registered, coordinate_system, own if replayed else given)
+    own = await parts.store.personal.of_rider(rider.id)
+    return view_rider(registered, coordinate_system, own)
 
 
 @router.get("/{rider_id}")
@@ -103,7 +93,7 @@ async def shift(
 ) -> RiderAnswer | Response:
     """Start or end his shift. 409 with the reason when that is not possible now."""
     await _reached(parts.store, caller, rider_id)
-    key = key_of(caller, idempotency_key, f"riders/{rider_id}/shift", form, parts)
+    key = await key_of(caller, idempotency_key, f"riders/{rider_id}/shift", form, parts)
     # Before any check that depends on the time: a retry must not fail where the first did not.
     outcome = None if key is None else await parts.store.replay_rider(key)
     if outcome is None:

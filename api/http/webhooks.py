@@ -62,7 +62,7 @@ async def create(
         kinds=form.kinds,
         coordinate_system=form.coordinate_system.value,
         after=form.after,
-        idempotency=key_of(caller, idempotency_key, "webhooks", form, parts),
+        idempotency=await key_of(caller, idempotency_key, "webhooks", form, parts),
     )
     mark(response, endpoint.key != key)
     return _with_secret(endpoint)
@@ -120,7 +120,7 @@ async def rotate_secret(
         key,
         at_ms + form.grace_s * 1000,
         at_ms,
-        key_of(caller, idempotency_key, what, form, parts),
+        await key_of(caller, idempotency_key, what, form, parts),
     )
     mark(response, endpoint.key != key)
     return _with_secret(endpoint)
@@ -142,6 +142,7 @@ async def resume(endpoint_id: PathId, caller: Caller, parts: WithParts) -> Webho
 async def probe(endpoint_id: PathId, caller: Caller, parts: WithParts) -> ProbeAnswer:
     """Send a signed test event now, paused or not, and tell what came of it."""
     endpoint = await parts.store.webhooks.one(_whose(caller), endpoint_id)
+    check_url(endpoint.url, allow_private=parts.settings.webhooks.allow_private)
     event_id = f"probe-{uuid.uuid4().hex}"
     view = {
         "position": 0,

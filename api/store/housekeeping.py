@@ -1,7 +1,8 @@
 """Makes partitions ahead and drops what is over its age; may import asyncpg and the settings.
 
 Days are dropped whole: no row is deleted, and nothing has to be vacuumed after them. Only answers
-for retries go row by row: a key must stay unique over days, so they cannot lie in partitions.
+for retries go row by row, as a key must stay unique over days and so cannot lie in partitions, and
+what is little: the audit log, revocations and dead letters.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ class Housekeeping:
                 await self._make_ahead(driver, now_ms)
                 now_ms = min(now_ms, await driver.fetchval(_SERVER_MS))
                 dropped = await self._drop(driver, now_ms, keep)
-                await self._forget(driver, now_ms - keep.answers_hours * HOUR_MS)
+                await self._forget(driver, now_ms, keep)
         return dropped
 
     async def _make_ahead(self, driver: asyncpg.Connection, now_ms: int) -> None:
@@ -106,11 +107,23 @@ class Housekeeping:
             log.info("partitions_dropped", names=dropped)
         return dropped
 
-    async def _forget(self, driver: asyncpg.Connection, before_ms: int) -> None:
-        for table in ("idempotency", "actions"):
+    async def _forget(self, driver: asyncpg.Connection, now_ms: int, keep: Keep) -> None:
+        answers_ms = now_ms - keep.answers_hours * HOUR_MS
+        for table, old, before_ms in (
+            ("idempotency", "FROM idempotency WHERE created_at_ms < $1", answers_ms),
+            ("actions", "FROM actions WHERE created_at_ms < $1", answers_ms),
+            ("audit", _OLD_AUDIT, now_ms - keep.audit_days * DAY_MS),
+            ("revocations", "FROM revocations WHERE until_ms < $1", now_ms),
+            (
+                "webhook_dead_letters",
+                "FROM webhook_dead_letters WHERE dead_at_ms < $1",
+                now_ms - keep.dead_letters_days * DAY_MS,
+            ),
+        ):
             gone = FORGET_AT_ONCE
             while gone == FORGET_AT_ONCE:
-                tag = await driver.execute(_FORGET.format(table=table), before_ms, FORGET_AT_ONCE)
+                query = _FORGET.format(table=table, old=old)
+                tag = await driver.execute(query, before_ms, FORGET_AT_ONCE)
                 gone = int(tag.rpartition(" ")[2])
 
 
@@ -189,6 +202,10 @@ WHERE {_LOSES}
 """
 
 _FORGET = """
-DELETE FROM {table} WHERE ctid = ANY (ARRAY(
-    SELECT ctid FROM {table} WHERE created_at_ms < $1 LIMIT $2))
+DELETE FROM {table} WHERE ctid = ANY (ARRAY(SELECT ctid {old} LIMIT $2))
+"""
+
+# By the order of writing, whose index there is: a year of younger lines is not looked at.
+_OLD_AUDIT = """
+FROM (SELECT ctid, at_ms FROM audit ORDER BY id LIMIT $2) AS oldest WHERE at_ms < $1
 """

@@ -31,7 +31,7 @@ from api.personal import (
 from api.store.numbers import SandboxNumbers
 from api.store.pooling import single_of
 from api.store.schema import LIVE_ORDER, among, heads, personal
-from dispatch.model import Order
+from dispatch.model import Order, Rider
 from geo.errors import StartupError, Unreadable
 
 TIDY_MAX = 500
@@ -83,6 +83,35 @@ class PersonalStore:
         """The rider's row, to be written with him."""
         subject = rider_subject(rider_id)
         return self._seal(subject, tenant, city, subject, value, at_ms)
+
+    async def merge_rider(
+        self,
+        connection: AsyncConnection,
+        rider: Rider,
+        name: str | None,
+        phone: str | None,
+        at_ms: int,
+    ) -> None:
+        """Write what is given beside what is known, in the caller's transaction.
+
+        His row in `riders` must be locked, and his row here is from now on: an erasure comes before
+        this or after it. One that waits for the end of his shift still takes what was known.
+        """
+        if name is None and phone is None:
+            return
+        mine = select(personal).where(personal.c.subject == rider_subject(rider.id))
+        row = (await connection.execute(mine.with_for_update())).one_or_none()
+        known = (None if row is None else self._open(row, RiderPersonal)) or RiderPersonal()
+        given = RiderPersonal(
+            name=known.name if name is None else name, phone=known.phone if phone is None else phone
+        )
+        if given == known:
+            return
+        erase_at_ms = None
+        if row is not None and ((name is None and known.name) or (phone is None and known.phone)):
+            erase_at_ms = row.erase_at_ms
+        sealed = self.seal_rider(rider.id, rider.tenant, rider.city, given, at_ms)
+        await put(connection, sealed, erase_at_ms)
 
     async def of_order(self, order: Order) -> OrderPersonal:
         """NOTHING when it is erased, was never there, or does not open (which is logged)."""
@@ -250,10 +279,16 @@ class PersonalStore:
             return {key_id: n for key_id, n in await connection.execute(query)}
 
 
-async def put(connection: AsyncConnection, sealed: Sealed, *, replace: bool = True) -> None:
+async def put(
+    connection: AsyncConnection,
+    sealed: Sealed,
+    erase_at_ms: int | None = None,
+    *,
+    replace: bool = True,
+) -> None:
     """Write the row, in the caller's transaction; by default it replaces what was there."""
     values = sealed._asdict()
-    row = insert(personal).values(**values, erase_at_ms=None)
+    row = insert(personal).values(**values, erase_at_ms=erase_at_ms)
     if not replace:
         await connection.execute(row.on_conflict_do_nothing())
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -10,9 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from api.codec import rider_from_json
-from api.personal import Sealed
 from api.store.answers import first, once
-from api.store.personal import put
 from api.store.rows import update_rider
 from api.store.schema import orders, riders
 from api.store.values import IdempotencyKey, RiderOutcome
@@ -30,20 +29,22 @@ async def register(
     rider: Rider,
     key: IdempotencyKey | None,
     at_ms: int,
-    personal: Sealed | None = None,
+    *,
+    keep_skills: bool = False,
+    beside: Callable[[AsyncConnection], Awaitable[None]] | None = None,
 ) -> tuple[Rider, bool]:
-    """See `Store.register_once`."""
+    """See `Store.register_once`. `beside` writes more of him, once his row is locked."""
 
     async def change(connection: AsyncConnection) -> Rider:
-        registered = await _register(connection, rider)
-        if personal is not None:
-            await put(connection, personal)
+        registered = await _register(connection, rider, keep_skills)
+        if beside is not None:
+            await beside(connection)
         return registered
 
     return await once(engine, key, at_ms, Rider, change)
 
 
-async def _register(connection: AsyncConnection, rider: Rider) -> Rider:
+async def _register(connection: AsyncConnection, rider: Rider, keep_skills: bool) -> Rider:
     fresh = replace(rider, state=RiderState.OFF, shift_end_ms=0, version=0, place=None)
     row = insert(riders).values(
         id=fresh.id,
@@ -61,6 +62,7 @@ async def _register(connection: AsyncConnection, rider: Rider) -> Rider:
         raise Conflict(f"rider {fresh.id} is registered with another tenant or city")
     again = replace(
         fresh,
+        skills=known.skills if keep_skills else fresh.skills,
         state=known.state,
         shift_end_ms=known.shift_end_ms,
         version=known.version,

@@ -286,7 +286,12 @@ payment_notices = Table(
 personal = Table(
     "personal",
     metadata,
-    Column("subject", Text, primary_key=True, comment="order/<id> or rider/<id>"),
+    Column(
+        "subject",
+        Text,
+        primary_key=True,
+        comment="order/<id> or rider/<id>; installation/digests, the key of digests",
+    ),
     Column("tenant", Text, nullable=False),
     Column("city", Text, nullable=False),
     Column("owner", Text, nullable=False, comment="whom it is about: customer/<id> or rider/<id>"),

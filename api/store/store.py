@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import event, text
 from sqlalchemy.engine import URL, ExceptionContext
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from api.cancelling import end_if_cancelled
 from api.clock import DAY_MS
@@ -24,6 +24,7 @@ from api.store import orders, plans, reading, riders
 from api.store.away import means_unavailable, telling_unavailable
 from api.store.connecting import ANSWER_LIMIT_S, CONNECT_LIMIT_S, SESSION
 from api.store.counters import RETRIED, timed
+from api.store.digests import Digests
 from api.store.hall import Hall
 from api.store.housekeeping import Housekeeping
 from api.store.keys import KeyStore
@@ -71,6 +72,8 @@ class Store:
     """Names, phones, addresses and notes."""
     numbers: SandboxNumbers
     """Masked numbers."""
+    digests: Digests
+    """Of what clients sent with their idempotency keys."""
 
     hall: Hall
     """Claims of orders by riders."""
@@ -148,6 +151,7 @@ class Store:
             store.numbers = SandboxNumbers(engine, masked_numbers)
             keep_ms = keep_personal_days * DAY_MS
             store.personal = PersonalStore(engine, data_keys, store.numbers, keep_ms)
+            store.digests = Digests(engine, data_keys)
             return store
         except BaseException:
             await engine.dispose()
@@ -296,17 +300,26 @@ class Store:
         idempotency: IdempotencyKey | None,
         at_ms: int,
         *,
-        personal: Sealed | None = None,
+        keep_skills: bool = False,
+        name: str | None = None,
+        phone: str | None = None,
     ) -> tuple[Rider, bool]:
         """`register_rider`, and whether the key was known: then he is as he was answered first.
 
-        `personal`, of `store.personal.seal_rider`, is written with him, unless the key was known.
+        With `keep_skills` one who is known keeps his own. A `name` or `phone` is written with him,
+        unless the key was known; None leaves what is known of him.
 
         Raises:
             Conflict: as there, or the key was used with another body.
         """
+
+        async def beside(connection: AsyncConnection) -> None:
+            await self.personal.merge_rider(connection, rider, name, phone, at_ms)
+
         with timed("register_rider"):
-            return await riders.register(self._engine, rider, idempotency, at_ms, personal)
+            return await riders.register(
+                self._engine, rider, idempotency, at_ms, keep_skills=keep_skills, beside=beside
+            )
 
     async def run_rider(
         self, rider_id: str, command: RiderCommand, *, idempotency: IdempotencyKey | None = None

@@ -21,6 +21,8 @@ from api.store.webhooks import Endpoint
 from api.webhooks import counters
 from api.webhooks.calling import Outcome, WebhookCaller, message
 from api.webhooks.lanes import Lanes
+from api.webhooks.targets import check_url
+from geo.errors import InvalidValue
 
 View = Callable[[Positioned, str], Mapping[str, Any]]
 """The event as an answer shows it, with its points in the named coordinate system."""
@@ -30,6 +32,7 @@ RETRIES_MAX = 8  # of these: retries that hang must not hold up what is new
 HELD_MAX = 500  # events in memory
 BEHIND_MAX = 10_000  # lanes; with so many nothing new is read
 BREAK_AFTER = 20  # failures in a row; from then on what is new goes one at a time, paced
+TRIAL_S_MAX = 300.0
 SAVE_EVERY_S = 0.5
 NOT_TO_BE_READ = "not sent: too old for the feed, or of a kind that the endpoint does not take"
 
@@ -64,7 +67,7 @@ class Delivering:
         self._settings = settings
         self._failing_since_ms = endpoint.failing_since_ms
         self._failures = 0
-        self._paused_reason: str | None = None
+        self._paused_reason = _refusal(endpoint, settings)
         self._trial_at_s = 0.0
         self._saved = (endpoint.cursor, endpoint.failing_since_ms)
         self._save_at_s = 0.0
@@ -108,7 +111,9 @@ class Delivering:
             await _end([*self._fresh, *self._retries])
 
     async def resend(self, position: int) -> None:
-        """Send a dead letter once more, out of its order."""
+        """Send a dead letter once more, out of its order; not while it is being paused."""
+        if self._paused_reason:
+            return
         entry = await self._sending.entry(self.endpoint, position)
         problem: str | None = NOT_TO_BE_READ
         if entry is not None:
@@ -138,7 +143,7 @@ class Delivering:
             entry = self.lanes.take_fresh()
             if entry is None:
                 break
-            self._trial_at_s = monotonic_s() + self._settings.retry_s[0]
+            self._trial_at_s = monotonic_s() + self._trial_wait_s()
             self._begin(self._fresh, self._first(entry))
 
     @property
@@ -151,6 +156,11 @@ class Delivering:
 
     def _may_start_fresh(self) -> bool:
         return not self._broken or (not self._fresh and monotonic_s() >= self._trial_at_s)
+
+    def _trial_wait_s(self) -> float:
+        """Each trial that fails is one more order behind: the longer it is down, the fewer."""
+        down_ms = 0 if self._failing_since_ms is None else now_ms() - self._failing_since_ms
+        return max(self._settings.retry_s[0], min(down_ms / 10_000, TRIAL_S_MAX))
 
     def _begin(self, among: set[asyncio.Task[None]], work: Coroutine[None, None, None]) -> None:
         among.add(asyncio.create_task(work, name=f"webhook to {self.endpoint.id}"))
@@ -237,6 +247,10 @@ class Delivering:
         counters.DELIVERIES.labels(endpoint.city, "delivered" if outcome.delivered else kind).inc()
         counters.LATENCY.labels(endpoint.city).observe(outcome.latency_ms / 1000)
         if outcome.delivered:
+            if (
+                self._broken
+            ):  # it is up again: nothing waits for a time that was set while it was down
+                self.lanes.hasten(now_ms())
             self._failures, self._failing_since_ms = 0, None
         else:
             self._note_failure(outcome)
@@ -283,6 +297,15 @@ class Delivering:
                 city=self.endpoint.city,
                 reason=reason,
             )
+
+
+def _refusal(endpoint: Endpoint, settings: WebhookSettings) -> str | None:
+    """Why it may not be called, though it might when it was made."""
+    try:
+        check_url(endpoint.url, allow_private=settings.allow_private)
+    except InvalidValue as error:
+        return f"not allowed: expected a url with {error.expected}"
+    return None
 
 
 async def _end(tasks: list[asyncio.Task[None]]) -> None:

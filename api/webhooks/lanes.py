@@ -129,6 +129,15 @@ class Lanes:
             return None
         return self._behind[heapq.heappop(self._due)[2]]
 
+    def hasten(self, now_ms: int) -> None:
+        """Every lane behind that waits for its time is due now."""
+        for _, _, subject in self._due:
+            here = self._behind[subject]
+            self._behind[subject] = replace(here, next_at_ms=min(here.next_at_ms, now_ms))
+            self._changed.add(subject)
+        self._due = [(self._behind[s].next_at_ms, position, s) for _, position, s in self._due]
+        heapq.heapify(self._due)
+
     def failed_again(self, behind: Behind, entry: Entry, now_ms: int, problem: str) -> bool:
         """Settles what `take_due` gave. True when the event is dead now: then `advance`."""
         failed = self._fail(behind, now_ms, problem)

@@ -22,13 +22,14 @@ NEEDED = {
 # when the door is open, which is not what this is about.
 START = """
 import asyncio, json, sys
-from api.cli import roles
+from api.cli.roles import load_role
+from api.cli.roles import warming
 from api.settings import Settings
-roles.warm_up = lambda: None
+warming.warm_up = lambda: None
 async def run():
     stop, ready = asyncio.Event(), asyncio.Event()
     stop.set()
-    await roles.ROLES[sys.argv[1]](Settings.from_environment(), stop, ready)
+    await load_role(sys.argv[1])(Settings.from_environment(), stop, ready)
 asyncio.run(run())
 print(json.dumps(sorted(sys.modules)))
 """

@@ -298,7 +298,7 @@ def test_personal_data_are_shown_to_who_needs_them_and_are_nowhere_in_the_clear(
     assert seen["reason"] == "call me on ***"
 
     _, key_id, rows = hexrun_keys(city, "list")
-    assert int(rows) == 3  # two orders and the rider
+    assert int(rows) == 4  # two orders, the rider, and the key of the digests
     assert hexrun_keys(city, "remove", key_id)[0] == 2
 
     stored = asyncio.run(everything_stored(city))

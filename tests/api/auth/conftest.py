@@ -22,8 +22,10 @@ from websockets.exceptions import ConnectionClosed
 
 from api.auth import Tokens
 from api.clock import now_ms
+from api.data_keys import KeyRing
 from api.gateway import serve_gateway
 from api.http import make_app
+from api.personal import OrderPersonal
 from api.settings import CityArea, Settings, WebhookSettings
 from api.store import Store
 from api.store.webhooks import Whose
@@ -147,6 +149,7 @@ class House:
         *,
         accepted: bool = True,
         hall: bool = False,
+        personal: OrderPersonal | None = None,
     ) -> Order:
         """An order of the customer, merchant and rider `whose`, or of nobody yet, in the hall."""
         at_ms = now_ms()
@@ -169,7 +172,12 @@ class House:
             price_fen=1200,
             matching=Matching.HALL if hall else Matching.DISPATCH,
         )
-        order = (await self.store.create_order(order, at_ms, idempotency=None)).order
+        sealed = (
+            None if personal is None else self.store.personal.seal_order(order, personal, at_ms)
+        )
+        order = (
+            await self.store.create_order(order, at_ms, idempotency=None, personal=sealed)
+        ).order
         if hall:
             return order
         offer = Offer(
@@ -217,10 +225,12 @@ def auth_database(new_database: Callable[..., str]) -> str:
 
 
 @pytest.fixture
-async def store(auth_database: str, empty: Callable[..., Any]) -> AsyncIterator[Store]:
+async def store(
+    auth_database: str, tmp_path: Path, empty: Callable[..., Any]
+) -> AsyncIterator[Store]:
     """A store on that database, emptied."""
     await empty(auth_database)
-    opened = await Store.open(auth_database)
+    opened = await Store.open(auth_database, data_keys=KeyRing.open(tmp_path / "data-keys"))
     yield opened
     await opened.close()
 

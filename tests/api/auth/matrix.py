@@ -60,6 +60,15 @@ ROUTES = {
     "POST /v1/webhooks/{endpoint_id}/dead-letters/{position}/retry": (HEARERS, ".", HIDDEN, HIDDEN),
 }
 
+# What the answers that have texts show of an order under way, by role and by whose it is: `all`; with
+# names and phones `masked`; with `names` masked and no phones; masked names `only`; `.` nothing.
+SEEN = {
+    "GET /v1/orders/{order_id}":         ("all masked names all all", ". . . all all", ". . . . .", ". . . . ."),
+    "POST /v1/orders/{order_id}/cancel": ("all masked . all all",     ". . . all all", ". . . . .", ". . . . ."),
+    "POST /v1/orders/{order_id}/claim":  (". . names . .",            ". . . . .",     ". . . . .", ". . . . ."),
+    "GET /v1/orders/{order_id}/contacts": ("only only only only only", ". . . only only", ". . . . .", ". . . . ."),
+}
+
 # No token needed, and nothing of anybody's told.
 PUBLIC = {
     "GET /livez", "GET /readyz", "GET /openapi.json", "GET /metrics",

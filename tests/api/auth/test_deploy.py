@@ -73,6 +73,7 @@ class Front:
 
     house: Any
     port: int
+    plain: int
     tls: ssl.SSLContext
     folder: Path
 
@@ -109,13 +110,16 @@ async def front(houses: Any, tmp_path: Path) -> AsyncIterator[Front]:
     (folder / "nginx.conf").write_text(
         f"daemon off; worker_processes 1; pid {folder}/pid; error_log {folder}/start.log;"
         + ("user root;" if Path("/proc/self").stat().st_uid == 0 else "")
-        + f"events {{}} http {{ {temporary} include {folder}/site.conf; }}"
+        + f"events {{}} http {{ {temporary} "
+        # As the distribution's own nginx.conf has them, before it includes ours.
+        + f"access_log {folder}/usual.access.log; error_log {folder}/usual.error.log;"
+        + f" include {folder}/site.conf; }}"
     )
     nginx = await asyncio.create_subprocess_exec(program, "-c", folder / "nginx.conf", "-p", folder)
     try:
         await _listens(tls_port, nginx, folder)
         tls = ssl.create_default_context(cafile=str(folder / "fullchain.pem"))
-        yield Front(house, tls_port, tls, folder)
+        yield Front(house, tls_port, plain, tls, folder)
     finally:
         if nginx.returncode is None:
             nginx.terminate()
@@ -181,7 +185,12 @@ async def test_an_order_and_a_socket_through_the_proxy(front: Front) -> None:
         assert (welcome["type"], welcome["subject"]) == ("welcome", "cora")
         await phone.send(json.dumps({"type": "watch", "orders": [order_id]}))
         assert json.loads(await phone.recv())["order_id"] == order_id
+    async with httpx2.AsyncClient() as stray:
+        sent_on = await stray.get(f"http://127.0.0.1:{front.plain}/v1/stream?token={token}")
+    assert sent_on.status_code == 301
+    assert sent_on.headers["location"].endswith("/v1/stream")
     logged = "".join(path.read_text() for path in front.folder.glob("*.log"))
+    assert '"GET /v1/stream" 301' in logged
     assert '"POST /v1/orders" 201' in logged
     assert token not in logged
     assert "token=" not in logged

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import runpy
 from collections.abc import AsyncIterator, Iterator
+from copy import copy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +16,7 @@ import pytest
 from api import messages as m
 from api.auth import Tokens
 from api.clock import now_ms
+from api.personal import Contact, OrderPersonal, StopPersonal
 
 TABLE = runpy.run_path(str(Path(__file__).with_name("matrix.py")))
 ROLES, WHOSE = TABLE["ROLES"], TABLE["WHOSE"]
@@ -111,6 +116,73 @@ async def test_a_token_that_is_not_good(house: Any, route: str) -> None:
     assert response.status_code == 403
     if route not in TABLE["SCOPED_ROUTES"]:
         assert "scoped" in response.json()["error"]["message"]
+
+
+# --- what the bodies show ----------------------------------------------------------------------
+
+ADDRESS, NOTE, NAME, PHONE = "Frobozz Lane 4711", "Fnord 8823", "Quuxolina", "+8613977735557"
+PERSONAL = OrderPersonal(
+    stops=(
+        StopPersonal(),
+        StopPersonal(text=ADDRESS, contact=Contact(name=NAME, phone=PHONE)),
+    ),
+    note=NOTE,
+)
+SHOWN = {
+    "all": {ADDRESS, NOTE, NAME, PHONE},
+    "masked": {ADDRESS, NOTE, '"Q."', '"****5557"'},
+    "names": {ADDRESS, NOTE, '"Q."'},
+    "only": {'"Q."'},
+    ".": set(),
+}
+
+
+def shown(body: str) -> set[str]:
+    """Which of the order's texts, whole or masked, stand in the body."""
+    return {text for text in set().union(*SHOWN.values()) if text in body}
+
+
+class Told(Case):
+    """A case whose orders hold texts."""
+
+    def __init__(self, house: Any, number: int, whose: str, role: str) -> None:
+        super().__init__(house, number, whose, role)
+        self.house = copy(house)
+        self.house.order = partial(house.order, personal=PERSONAL)
+
+
+@pytest.mark.parametrize("route", ROUTES)
+async def test_who_reads_which_texts(two_cities: Any, route: str) -> None:
+    """Every order that there is has texts: no answer has more of them than the table says."""
+    wrong, number = [], itertools.count()
+    seen = TABLE["SEEN"].get(route, (". . . . .",) * 4)
+    for whose, row, statuses in zip(WHOSE, seen, ROUTES[route], strict=True):
+        if statuses == ".":
+            continue
+        for role, kind in zip(ROLES, row.split(), strict=True):
+            case = Told(two_cities, next(number), whose, role)
+            await case.house.order(case.me)
+            body = (await ask(case, route, case.house.token(role, case.me))).text
+            if shown(body) != SHOWN[kind]:
+                wrong.append((whose, role, kind, body))
+    assert not wrong
+
+
+@pytest.mark.parametrize("role", ["customer", "merchant", "integrator"])
+async def test_a_link_shows_no_texts(house: Any, role: str) -> None:
+    """Whoever holds it and whosever name it has, under way and ended."""
+    order = await house.order("cora", personal=PERSONAL)
+    path = f"/v1/orders/{order.id}"
+    for sub in ("link", "cora"):
+        link = house.token(role, sub, orders=[order.id])
+        body = (await house.ask(link, "GET", path)).json()
+        assert (body["state"], shown(json.dumps(body))) == ("assigned", set())
+        assert [stop["contact"] for stop in body["stops"]] == [None, None]
+    await house.ask(house.token("operator"), "POST", f"{path}/cancel", {})
+    ended = await house.ask(link, "GET", path)
+    assert (ended.json()["state"], shown(ended.text)) == ("cancelled_system", set())
+    whole = await house.ask(house.token("customer", "cora"), "GET", path)
+    assert shown(whole.text) == SHOWN["all"]
 
 
 # --- the socket --------------------------------------------------------------------------------

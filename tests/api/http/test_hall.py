@@ -13,7 +13,7 @@ import asyncpg
 import httpx2
 import pytest
 
-from api.cli.roles import ROLES
+from api.cli.roles import load_role
 from api.clock import now_ms
 from api.settings import Settings
 from api.store import Store
@@ -96,7 +96,7 @@ async def test_the_role_lets_riders_claim_as_dispatch_yaml_says(
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     stop, ready = asyncio.Event(), asyncio.Event()
-    serving = asyncio.create_task(ROLES["http"](replace(settings, http_port=port), stop, ready))
+    serving = asyncio.create_task(load_role("http")(replace(settings, http_port=port), stop, ready))
     async with asyncio.timeout(60):
         await ready.wait()
     base = f"http://127.0.0.1:{port}"

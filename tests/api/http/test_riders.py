@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
+import asyncpg
 import httpx2
 import pytest
 
 from api.clock import now_ms
 from api.store import Store
 from api.store import personal as personal_rows
-from api.store import riders as rider_rows
 from geo.errors import Unavailable
 
 Client = httpx2.AsyncClient
@@ -140,14 +141,97 @@ async def test_name_and_phone_stand_with_the_registration_or_neither_does(
     async def lost(*_: Any) -> None:
         raise Unavailable("the connection broke")
 
-    for where in (personal_rows, rider_rows):
-        monkeypatch.setattr(where, "put", lost, raising=False)
+    monkeypatch.setattr(personal_rows, "put", lost)
     assert code(await olga.post("/v1/riders", json=form, headers=again), 503) == "unavailable"
-    for where in (personal_rows, rider_rows):
-        monkeypatch.setattr(where, "put", real, raising=False)
+    monkeypatch.setattr(personal_rows, "put", real)
     done = await olga.post("/v1/riders", json=form, headers=again)
     assert "Idempotent-Replay" not in done.headers
     assert (done.json()["name"], done.json()["phone"]) == ("Rob", "+8613812345678")
     own = await store.personal.of_rider("rob")
     assert own is not None
     assert own.name == "Rob"
+
+
+# --- two at once -----------------------------------------------------------------------------
+
+
+class Busy:
+    """Another connection, which holds a lock while requests begin."""
+
+    def __init__(self, sql: asyncpg.Connection) -> None:
+        self._sql = sql
+
+    async def meets(
+        self, statement: str, *requests: Coroutine[Any, Any, httpx2.Response]
+    ) -> list[httpx2.Response]:
+        """The answers to requests that came to a lock of `statement`, then let go."""
+        async with self._sql.transaction():
+            await self._sql.execute(statement)
+            asked = [asyncio.create_task(request) for request in requests]
+            async with asyncio.timeout(20):
+                while await self._sql.fetchval(WAITING) < len(requests):
+                    await asyncio.sleep(0.01)
+        return [await one for one in asked]
+
+
+WAITING = "SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted"
+HELD = "SELECT FROM riders WHERE id = 'rita' FOR UPDATE"
+
+
+@pytest.fixture
+async def busy(http_database: str) -> AsyncIterator[Busy]:
+    sql = await asyncpg.connect(http_database.replace("+asyncpg", "", 1))
+    yield Busy(sql)
+    await sql.close()
+
+
+@pytest.fixture
+async def known(olga: Client) -> None:
+    """Rita is registered with a name and a phone."""
+    form = {"id": "rita", "name": "Rita", "phone": "13812345678"}
+    assert (await olga.post("/v1/riders", json=form)).status_code == 200
+
+
+async def test_what_is_erased_meanwhile_stays_erased(
+    rita: Client, store: Store, known: None, busy: Busy
+) -> None:
+    renamed = rita.post("/v1/riders", json={"id": "rita", "name": "Margarita"})
+    (answer,) = await busy.meets("DELETE FROM personal WHERE subject = 'rider/rita'", renamed)
+    assert (answer.json()["name"], answer.json()["phone"]) == ("Margarita", "")
+    own = await store.personal.of_rider("rita")
+    assert own is not None
+    assert (own.name, own.phone) == ("Margarita", "")
+
+
+async def test_two_partial_changes_are_both_kept(
+    olga: Client, rita: Client, known: None, busy: Busy
+) -> None:
+    await busy.meets(
+        HELD,
+        rita.post("/v1/riders", json={"id": "rita", "name": "Margarita"}),
+        olga.post("/v1/riders", json={"id": "rita", "phone": "13887654321"}),
+    )
+    found = (await olga.get("/v1/riders/rita")).json()
+    assert (found["name"], found["phone"]) == ("Margarita", "+8613887654321")
+
+
+async def test_skills_that_are_given_meanwhile_are_kept(
+    rita: Client, known: None, busy: Busy
+) -> None:
+    skilled = """UPDATE riders SET body = jsonb_set(body, '{skills}', '["ice"]')"""
+    (answer,) = await busy.meets(skilled, rita.post("/v1/riders", json={"id": "rita"}))
+    assert answer.json()["skills"] == ["ice"]
+
+
+async def test_a_change_does_not_call_an_erasure_off(
+    rita: Client, store: Store, known: None
+) -> None:
+    at_ms = now_ms()
+    form = {"on": True, "shift_end_ms": at_ms + HOUR_MS, "place": HERE}
+    assert (await rita.post("/v1/riders/rita/shift", json=form)).status_code == 200
+    erased = await rita.post("/v1/erasures", json={})
+    assert erased.json() == {"erased": 0, "when_ended": 1}
+    await rita.post("/v1/riders", json={"id": "rita", "name": "Margarita"})
+    await rita.post("/v1/riders/rita/shift", json={"on": False})
+    await store.personal.tidy(now_ms() + 1)
+    assert await store.personal.of_rider("rita") is None

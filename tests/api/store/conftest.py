@@ -74,8 +74,8 @@ def registered(store: Store) -> Callable[..., Any]:
     """Register a rider, off shift, with what is known of him; needs a store with keys."""
 
     async def register(rider_id: str, own: RiderPersonal) -> None:
-        sealed = store.personal.seal_rider(rider_id, "default", "demo", own, NOW_MS)
-        await store.register_once(Rider(id=rider_id, city="demo"), None, NOW_MS, personal=sealed)
+        known = Rider(id=rider_id, city="demo")
+        await store.register_once(known, None, NOW_MS, name=own.name, phone=own.phone)
 
     return register
 

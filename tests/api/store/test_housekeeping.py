@@ -12,6 +12,7 @@ import pytest
 from api.keep import Keep
 from api.store import IdempotencyKey, Receipt, Store, migrate
 from api.store.housekeeping import DAYS_AHEAD, FEED_STEP
+from api.store.keys import Deed
 from api.store.webhooks import Whose
 from api.webhooks import make_key
 from dispatch import commands as c
@@ -224,6 +225,52 @@ async def test_answers_are_forgotten(
     ]
 
 
+async def test_audit_revocations_and_dead_letters_are_forgotten(
+    store: Store, sql: asyncpg.Connection
+) -> None:
+    server_ms = await sql.fetchval("SELECT (extract(epoch FROM now()) * 1000)::bigint")
+    ages = (401, 399, 91, 31, 29, 0)
+    await store.webhooks.create(
+        Whose("default", "demo"), "e1", make_key(), server_ms, url="u", description="",
+        kinds=None, coordinate_system="gcj02", after=0,
+    )  # fmt: skip
+    for n, days in enumerate(ages):
+        at_ms = server_ms - days * DAY_MS
+        deed = Deed(
+            at_ms=at_ms, tenant="default", city="demo", role="operator", sub="olga", key_id="",
+            action="POST /v1/keys", object=f"{days}", address="::1", outcome=201,
+        )  # fmt: skip
+        await store.keys.note(deed)
+        await sql.execute(
+            "INSERT INTO webhook_dead_letters VALUES"
+            " ('e1', $1, $1, 'order', 'o1', 1, 'placed', 9, $2, '', false)",
+            n + 1,
+            at_ms,
+        )
+        await sql.execute(
+            "INSERT INTO revocations (tenant, city, kind, value, at_ms, until_ms)"
+            " VALUES ('default', 'demo', 'token', $1, $2, $3)",
+            f"{days}",
+            at_ms,
+            at_ms + 31 * DAY_MS,
+        )
+    await store.housekeeping.run(server_ms, Keep())
+    deeds = await store.keys.deeds("default", "demo", 0, 10)
+    assert [deed.object for _, deed in deeds] == ["399", "91", "31", "29", "0"]
+    letters = await store.webhooks.dead_letters(Whose("default", "demo"), "e1", 0, 10)
+    assert [ages[letter.position - 1] for letter in letters] == [29, 0]
+    left = await sql.fetch("SELECT value FROM revocations ORDER BY at_ms")
+    assert [row["value"] for row in left if row["value"] != "31"] == ["29", "0"]
+
+    await store.housekeeping.run(server_ms, Keep(audit_days=90, dead_letters_days=1))
+    deeds = await store.keys.deeds("default", "demo", 0, 10)
+    assert [deed.object for _, deed in deeds] == ["31", "29", "0"]
+    # The rest is refused, whoever asks.
+    for statement in ("DELETE FROM audit WHERE object = '31'", "UPDATE audit SET outcome = 0"):
+        with pytest.raises(asyncpg.RestrictViolationError):
+            await sql.execute(statement)
+
+
 HISTORY = """
 SET session_replication_role = replica;
 INSERT INTO events (subject_kind, subject_id, seq, day, tenant, city, at_ms, kind, body)
@@ -291,6 +338,8 @@ async def test_reading_looks_at_no_old_day(
         ("HEXRUN_KEEP_ANSWERS_HOURS", "23"),
         ("HEXRUN_KEEP_EVENTS_DAYS", "3"),
         ("HEXRUN_KEEP_RECEIPTS_DAYS", "0"),
+        ("HEXRUN_KEEP_AUDIT_DAYS", "89"),
+        ("HEXRUN_KEEP_DEAD_LETTERS_DAYS", "0"),
         ("HEXRUN_KEEP_FILES_DAYS", "-1"),
         ("HEXRUN_KEEP_FILES_DAYS", "1.5"),
     ],

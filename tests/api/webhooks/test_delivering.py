@@ -335,6 +335,97 @@ async def until_paused(store: Store, endpoint_id: str) -> Any:
             await asyncio.sleep(0.02)
 
 
+async def test_who_is_down_for_hours_gets_everything_by_itself(
+    store: Store, senders: Any, receiver: Any, endpoint: Make, live: Make, settled: Make
+) -> None:
+    """The settings as they are, each hour a second: it is down for three."""
+    usual, hour = WebhookSettings(), 1 / 3_600
+    scaled = WebhookSettings(
+        retry_s=tuple(wait_s * hour for wait_s in usual.retry_s),
+        give_up_s=usual.give_up_s * hour,
+        pause_s=usual.pause_s * hour,
+        allow_private=True,
+    )
+    assert usual.pause_s >= usual.give_up_s
+    down = True
+
+    async def behave(event: Any) -> int:
+        return 503 if down else 200
+
+    receiver.behave = behave
+    made = await endpoint(receiver.url)
+    for n in range(60):
+        await live(f"o{n}", 4)
+    senders.start(scaled)
+    await receiver.until(lambda: bool(receiver.got))
+    await asyncio.sleep(3)
+    since_ms = (await store.webhooks.one(HERE, made.id)).failing_since_ms
+    assert since_ms is not None
+    assert now_ms() - since_ms > 1_500
+    down = False
+    await settled(made)
+    one = await store.webhooks.one(HERE, made.id)
+    assert (one.state, one.failing_since_ms) == ("active", None)
+    assert receiver.lives() == {f"o{n}": [1, 2, 3, 4] for n in range(60)}
+    assert await store.webhooks.dead_letters(HERE, made.id, 0, 10) == []
+
+
+async def test_the_first_success_ends_the_waiting(
+    store: Store, senders: Any, receiver: Any, endpoint: Make, live: Make, settled: Make
+) -> None:
+    """Those that would be tried in an hour go at once."""
+    down = True
+
+    async def behave(event: Any) -> int:
+        return 503 if down else 200
+
+    receiver.behave = behave
+    made = await endpoint(receiver.url)
+    for n in range(40):
+        await live(f"o{n}", 2)
+    senders.start(replace(FAST_THEN_HOURS, allow_private=True))
+    async with asyncio.timeout(20):
+        while len(await store.webhooks.sending.behind(made.id)) < 20:
+            await asyncio.sleep(0.02)
+    down = False
+    await settled(made)
+    assert receiver.lives() == {f"o{n}": [1, 2] for n in range(40)}
+
+
+FAST_THEN_HOURS = WebhookSettings(retry_s=(0.5, 3_600.0), give_up_s=86_400)
+
+
+async def test_one_that_may_not_be_called_any_more_is_paused(
+    store: Store,
+    senders: Any,
+    receiver: Any,
+    endpoint: Make,
+    live: Make,
+    dead: Endpoint,
+    fast: WebhookSettings,
+    settled: Make,
+) -> None:
+    """Made while private addresses, any port and `http` were allowed."""
+    made = await endpoint(receiver.url)
+    odd = await endpoint("https://hooks.example.com:22/")
+    order = await live("o2", 2)
+    senders.start(replace(fast, allow_private=False))
+    assert (
+        await until_paused(store, made.id)
+    ).paused_reason == "not allowed: expected a url with https"
+    reason = (await until_paused(store, odd.id)).paused_reason
+    assert reason == "not allowed: expected a url with port 80, 443 or 1024 to 65535"
+    assert (await until_paused(store, dead.id)).cursor == 0
+    (letter,) = await store.webhooks.dead_letters(HERE, dead.id, 0, 10)
+    assert (letter.retry_asked, letter.attempts) == (True, 11)
+    assert receiver.connections == 0
+    await senders.stop()
+    senders.start(fast)
+    await store.webhooks.resume(HERE, made.id)
+    await settled(made)
+    assert receiver.lives()[order.id] == [1, 2]
+
+
 async def test_gone_pauses_at_once(
     store: Store, senders: Any, receiver: Any, endpoint: Make, live: Make, settled: Make
 ) -> None:
