@@ -7,10 +7,10 @@ points, and this stands beside it. The values do not show themselves when they a
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from dispatch.model import Order
 

@@ -6,28 +6,23 @@ it. `number` names the attempt that the sender means, so that a late answer cann
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from dispatch.model import Party, Place, RouteStop
+from dispatch.model import Party, Place, RouteStop, Value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Confirm:
+class Confirm(Value, frozen=True, kw_only=True):
     """Place a quoted order: it opens at once, or waits as scheduled until `open_at_ms`."""
 
     at_ms: int
     open_at_ms: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Open:
+class Open(Value, frozen=True, kw_only=True):
     """Bring a scheduled order before the dispatcher."""
 
     at_ms: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Offer:
+class Offer(Value, frozen=True, kw_only=True):
     """Offer the order to a rider until `deadline_ms`; `route` is his whole route with it.
 
     `order_version` is the version the round saw: an order that moved since is not offered.
@@ -40,8 +35,7 @@ class Offer:
     order_version: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
+class Claim(Value, frozen=True, kw_only=True):
     """The rider grabs an open order from the hall; the first one has it.
 
     `route` is his whole route with it, filled in by who runs the command; empty, it is the
@@ -53,31 +47,27 @@ class Claim:
     route: tuple[RouteStop, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Accept:
+class Accept(Value, frozen=True, kw_only=True):
     at_ms: int
     rider_id: str
     number: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decline:
+class Decline(Value, frozen=True, kw_only=True):
     at_ms: int
     rider_id: str
     number: int
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TimeOut:
+class TimeOut(Value, frozen=True, kw_only=True):
     """The offer's deadline has passed."""
 
     at_ms: int
     number: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Withdraw:
+class Withdraw(Value, frozen=True, kw_only=True):
     """Take the order back from its rider before he has the goods."""
 
     at_ms: int
@@ -85,8 +75,7 @@ class Withdraw:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DropOut:
+class DropOut(Value, frozen=True, kw_only=True):
     """The rider gives an accepted order back before he has the goods."""
 
     at_ms: int
@@ -95,32 +84,28 @@ class DropOut:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Head:
+class Head(Value, frozen=True, kw_only=True):
     at_ms: int
     rider_id: str
     stop: int
     device_ms: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Arrive:
+class Arrive(Value, frozen=True, kw_only=True):
     at_ms: int
     rider_id: str
     stop: int
     device_ms: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FinishStop:
+class FinishStop(Value, frozen=True, kw_only=True):
     at_ms: int
     rider_id: str
     stop: int
     device_ms: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FailStop:
+class FailStop(Value, frozen=True, kw_only=True):
     """The stop cannot be served. With goods on board they go back to the first pickup."""
 
     at_ms: int
@@ -130,8 +115,7 @@ class FailStop:
     device_ms: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cancel:
+class Cancel(Value, frozen=True, kw_only=True):
     """End the order. Nobody cancels what is on board: it is handed over or brought back."""
 
     at_ms: int
@@ -139,15 +123,13 @@ class Cancel:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Expire:
+class Expire(Value, frozen=True, kw_only=True):
     """Nobody took the order until its expiry."""
 
     at_ms: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Complete:
+class Complete(Value, frozen=True, kw_only=True):
     """The customer confirms, or the time to object has passed."""
 
     at_ms: int
@@ -173,8 +155,7 @@ Command = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GoOnShift:
+class GoOnShift(Value, frozen=True, kw_only=True):
     """Start a shift at `place`, which ends at `shift_end_ms` at the latest."""
 
     at_ms: int
@@ -182,8 +163,7 @@ class GoOnShift:
     place: Place
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GoOffShift:
+class GoOffShift(Value, frozen=True, kw_only=True):
     at_ms: int
 
 

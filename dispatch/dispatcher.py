@@ -8,10 +8,10 @@ carries out what `outbox` gives: decide on a snapshot, write a plan, ask a comma
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 
 import numpy as np
+from msgspec.structs import replace
 
 from dispatch.columns import DRIVING, Columns, pairs_of
 from dispatch.commands import Command, Complete, Expire, Offer, Open, TimeOut
@@ -32,7 +32,7 @@ from dispatch.events import (
     WentOnShift,
 )
 from dispatch.lifecycle import ORDER
-from dispatch.model import AssignmentState, Matching, Order, OrderState, Rider
+from dispatch.model import AssignmentState, Matching, Order, OrderState, Rider, Value
 from dispatch.plan import Plan
 from dispatch.policy import Policy
 from dispatch.restart import resume
@@ -51,16 +51,14 @@ UNWRITABLE = "unwritable"  # a dropped offer's reason: the store can write none 
 ENDED_MAX = 10_000  # ended orders that are remembered, so that nothing repeated revives one
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
+class Known(Value, frozen=True, kw_only=True):
     """The live orders and the riders on shift when a dispatcher starts."""
 
     orders: tuple[Order, ...]
     riders: tuple[Rider, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Fixes:
+class Fixes(Value, frozen=True, kw_only=True, eq=False):
     """A batch of positions, one row a fix: WGS-84 degrees and device time in ms."""
 
     rider_id: tuple[str, ...]
@@ -69,15 +67,13 @@ class Fixes:
     at_ms: I8
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decided:
+class Decided(Value, frozen=True, kw_only=True):
     """The plan that answers a `Decide`."""
 
     plan: Plan
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlanWritten:
+class PlanWritten(Value, frozen=True, kw_only=True):
     """The plan of `at_ms` stands in the store, but for the orders in `dropped`: (id, code)."""
 
     at_ms: int
@@ -87,23 +83,20 @@ class PlanWritten:
 Message = Known | Fixes | Decided | PlanWritten | Event | RiderEvent
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Decide:
+class Decide(Value, frozen=True, kw_only=True, eq=False):
     """Effect: run `engine.decide` on this snapshot and give the plan back as `Decided`."""
 
     snapshot: Snapshot
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WritePlan:
+class WritePlan(Value, frozen=True, kw_only=True):
     """Effect: apply these offers, each on its own, and answer with `PlanWritten`."""
 
     plan: Plan
     offers: tuple[tuple[str, Offer], ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
+class Ask(Value, frozen=True, kw_only=True):
     """Effect: apply the command to the order; a refusal changes nothing and needs no answer."""
 
     order_id: str

@@ -7,138 +7,117 @@ name in snake case (`kind_of`), which `FACTS` maps back to the class.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
-from dispatch.model import Order, Party, Rider, RouteStop, Stop
+from dispatch.model import Order, Party, Rider, RouteStop, Stop, Value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Placed:
+class Placed(Value, frozen=True, kw_only=True):
     """The order as it was confirmed; every later fact changes this value."""
 
     order: Order
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scheduled:
+class Scheduled(Value, frozen=True, kw_only=True):
     open_at_ms: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Opened:
+class Opened(Value, frozen=True, kw_only=True):
     pass
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Offered:
+class Offered(Value, frozen=True, kw_only=True):
     number: int
     rider_id: str
     deadline_ms: int
     route: tuple[RouteStop, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Accepted:
+class Accepted(Value, frozen=True, kw_only=True):
     number: int
     rider_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Declined:
-    number: int
-    rider_id: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TimedOut:
-    number: int
-    rider_id: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Withdrawn:
+class Declined(Value, frozen=True, kw_only=True):
     number: int
     rider_id: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Dropped:
+class TimedOut(Value, frozen=True, kw_only=True):
+    number: int
+    rider_id: str
+
+
+class Withdrawn(Value, frozen=True, kw_only=True):
     number: int
     rider_id: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Heading:
+class Dropped(Value, frozen=True, kw_only=True):
+    number: int
+    rider_id: str
+    reason: str
+
+
+class Heading(Value, frozen=True, kw_only=True):
     rider_id: str
     stop: int
     device_ms: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Arrived:
+class Arrived(Value, frozen=True, kw_only=True):
     rider_id: str
     stop: int
     device_ms: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StopDone:
+class StopDone(Value, frozen=True, kw_only=True):
     rider_id: str
     stop: int
     device_ms: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StopFailed:
+class StopFailed(Value, frozen=True, kw_only=True):
     rider_id: str
     stop: int
     reason: str
     device_ms: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReturnAdded:
+class ReturnAdded(Value, frozen=True, kw_only=True):
     """The goods go back: one more stop, at the end of the order's."""
 
     rider_id: str
     stop: Stop
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finished:
+class Finished(Value, frozen=True, kw_only=True):
     """Every stop is done; the order is `done` and its assignment `finished`."""
 
     number: int
     rider_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Completed:
+class Completed(Value, frozen=True, kw_only=True):
     pass
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cancelled:
+class Cancelled(Value, frozen=True, kw_only=True):
     by: Party
     reason: str
     rider_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Expired:
+class Expired(Value, frozen=True, kw_only=True):
     pass
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Returned:
+class Returned(Value, frozen=True, kw_only=True):
     rider_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failed:
+class Failed(Value, frozen=True, kw_only=True):
     rider_id: str
     reason: str
 
@@ -167,23 +146,20 @@ Fact = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WentOnShift:
+class WentOnShift(Value, frozen=True, kw_only=True):
     """The rider as he started: place, capacity, skills, end of shift."""
 
     rider: Rider
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WentOffShift:
+class WentOffShift(Value, frozen=True, kw_only=True):
     pass
 
 
 RiderFact = WentOnShift | WentOffShift
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(Value, frozen=True):
     """The `seq`-th event of an order, gap-free from 1."""
 
     order_id: str
@@ -192,8 +168,7 @@ class Event:
     fact: Fact
 
 
-@dataclass(frozen=True, slots=True)
-class RiderEvent:
+class RiderEvent(Value, frozen=True):
     """The `seq`-th event of a rider, gap-free from 1."""
 
     rider_id: str

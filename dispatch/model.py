@@ -1,4 +1,4 @@
-"""The nouns of the engine as small frozen values; imports nothing but the standard library.
+"""The nouns of the engine as small frozen values; imports msgspec and the standard library.
 
 Instants are integer milliseconds UTC, durations name their unit, money is integer fen,
 coordinates are WGS-84 degrees.
@@ -6,10 +6,20 @@ coordinates are WGS-84 degrees.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import StrEnum
 
+from msgspec import Struct
+
 LOAD_DIMENSIONS = 3  # a load or capacity has at most so many numbers
+
+
+class Value(Struct, frozen=True, gc=False):
+    """What the engine passes around: immutable, equal by content, made and copied in C.
+
+    A changed copy is made by `msgspec.structs.replace`; that of dataclasses raises TypeError.
+    The garbage collector does not watch values, since nothing in one leads back to it. Tables,
+    settings and forms, of which there are few, are dataclasses.
+    """
 
 
 class OrderState(StrEnum):
@@ -68,8 +78,7 @@ class Party(StrEnum):
     SYSTEM = "system"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Place(Value, frozen=True, kw_only=True):
     """A point in WGS-84 degrees; `system` is the coordinate system it was given in."""
 
     lat: float
@@ -78,8 +87,7 @@ class Place:
     text: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stop:
+class Stop(Value, frozen=True, kw_only=True):
     """One visit of a rider for an order.
 
     On arrival the rider needs `approach_ms` until he can act; he acts at
@@ -101,16 +109,14 @@ class Stop:
     done_at_ms: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RouteStop:
+class RouteStop(Value, frozen=True, kw_only=True):
     """A stop on a rider's route: the order and the index of the stop in it."""
 
     order_id: str
     stop: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Assignment:
+class Assignment(Value, frozen=True, kw_only=True):
     """The `number`-th attempt to have an order served; at most one is live."""
 
     number: int
@@ -122,8 +128,7 @@ class Assignment:
     accepted_at_ms: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class Order(Value, frozen=True, kw_only=True):
     """One job. `version` is the number of events so far, hence the `seq` of the last one.
 
     `promise_to_ms` is the end of the window told to the customer, fixed when the order was placed.
@@ -163,8 +168,7 @@ class RiderState(StrEnum):
     ON = "on"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rider:
+class Rider(Value, frozen=True, kw_only=True):
     """The field worker, whatever the vertical. `speed_mps` stays within the legal limit."""
 
     id: str
@@ -177,4 +181,4 @@ class Rider:
     state: RiderState = RiderState.OFF
     shift_end_ms: int = 0
     version: int = 0
-    place: Place | None = field(default=None)
+    place: Place | None = None

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from enum import StrEnum
 
-from dispatch.model import RouteStop
+from dispatch.model import RouteStop, Value
 
 
 class WaitReason(StrEnum):
@@ -21,8 +20,7 @@ class WaitReason(StrEnum):
     NO_PLAN = "no_plan"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlannedOffer:
+class PlannedOffer(Value, frozen=True, kw_only=True):
     """Offer the order to the rider; `route` is his whole route with all that this plan gives him.
 
     `pickup_ms` and `done_ms` are the planned moments of the first and the last stop, `cost` the
@@ -40,14 +38,12 @@ class PlannedOffer:
     stale: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wait:
+class Wait(Value, frozen=True, kw_only=True):
     order_id: str
     reason: WaitReason
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class Plan(Value, frozen=True, kw_only=True):
     """A round's decision, in the snapshot's order of orders.
 
     `solver` names who decided: "matching", "greedy" when the solver was dead or late, or "none"

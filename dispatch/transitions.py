@@ -7,10 +7,11 @@ order. Whoever receives a command runs both, live on a locked row and in simulat
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import zip_longest
 from typing import Any
+
+from msgspec.structs import replace
 
 from dispatch import commands as c
 from dispatch import events as e
@@ -29,6 +30,7 @@ from dispatch.model import (
     Stop,
     StopKind,
     StopState,
+    Value,
 )
 
 RETURN_APPROACH_MS = 60_000
@@ -36,8 +38,7 @@ RETURN_LEAVE_MS = 60_000
 _PARCEL = {StopKind.PICKUP: 1, StopKind.DROPOFF: -1, StopKind.VISIT: 0}
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(Value, frozen=True):
     """The command changes nothing. `code` is for programs, `message` for people."""
 
     code: str

@@ -7,13 +7,12 @@ what `act` gives. Places are metres in the city's plane, instants ms UTC.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import Enum, auto
 from math import hypot
 
 import numpy as np
 
-from dispatch.model import StopKind, StopState
+from dispatch.model import StopKind, StopState, Value
 from geo.arcs import arc_ms
 from geo.motion import Path, leg
 from geo.travel import TravelLaw
@@ -24,8 +23,7 @@ _SURE_SHARE = 1 / 3
 """The part of a rider's mean answer time that passes before every answer; the rest is chance."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OfferSeen:
+class OfferSeen(Value, frozen=True, kw_only=True):
     """An offer as it shows on the rider's phone."""
 
     order_id: str
@@ -33,8 +31,7 @@ class OfferSeen:
     deadline_ms: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StopAhead:
+class StopAhead(Value, frozen=True, kw_only=True):
     """A stop that the rider still has to serve, under attempt `number` of its order.
 
     `ready_ms` is when he can be served there at the earliest, in truth (0: at once); `state` is
@@ -58,26 +55,22 @@ class StopAhead:
         return self.order_id, self.number, self.stop
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StartShift:
+class StartShift(Value, frozen=True, kw_only=True):
     shift_end_ms: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EndShift:
+class EndShift(Value, frozen=True, kw_only=True):
     pass
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Answer(Value, frozen=True, kw_only=True):
     order_id: str
     number: int
     accept: bool
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class Report(Value, frozen=True, kw_only=True):
     """The rider is `heading` to a stop, has `arrived` there, or is `done` with it."""
 
     order_id: str
@@ -88,8 +81,7 @@ class Report:
 Action = StartShift | EndShift | Answer | Report
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fix:
+class Fix(Value, frozen=True, kw_only=True):
     """One GPS reading: metres in the plane, and the speed over ground."""
 
     at_ms: int
@@ -349,13 +341,11 @@ def _in_order(stops: list[StopAhead]) -> list[StopAhead]:
     return [theirs[stop.order_id].pop() for stop in stops]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlaceOrder:
+class PlaceOrder(Value, frozen=True, kw_only=True):
     request: OrderRequest
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CancelOrder:
+class CancelOrder(Value, frozen=True, kw_only=True):
     reason: str
 
 

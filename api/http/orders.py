@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Response
+from msgspec.structs import replace
 
 from api.auth import Role
 from api.clock import now_ms

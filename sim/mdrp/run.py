@@ -9,10 +9,11 @@ the rest of `sim.mdrp`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from msgspec.structs import replace
 
 from dispatch.dispatcher import Ask, Decide, Decided, Dispatcher, PlanWritten, WritePlan
 from dispatch.engine import decide

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields, is_dataclass
 from enum import Enum
 from functools import cache
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_origin
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import fields
 
 from api.codec import (
     decode_event,
@@ -25,7 +25,7 @@ from api.codec import (
 )
 from dispatch.commands import Accept, Command
 from dispatch.events import FACTS, Event, Fact, RiderEvent, RiderFact, kind_of
-from dispatch.model import Order, Rider
+from dispatch.model import Order, Rider, Value
 from geo.errors import InvalidValue, UnknownName
 
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), max_size=20)
@@ -43,9 +43,8 @@ def values(kind: Any) -> st.SearchStrategy[Any]:
     """Any value of a type of the engine's model."""
     if kind in PLAIN:
         return PLAIN[kind]
-    if is_dataclass(kind):
-        hints = get_type_hints(kind)
-        return st.builds(kind, **{f.name: values(hints[f.name]) for f in fields(kind)})
+    if isinstance(kind, type) and issubclass(kind, Value):
+        return st.builds(kind, **{f.name: values(f.type) for f in fields(kind)})
     if isinstance(kind, type) and issubclass(kind, Enum):
         return st.sampled_from(kind)
     parts = get_args(kind)
@@ -91,7 +90,7 @@ def test_orders_and_riders(order: Order, rider: Rider) -> None:
 @given(values(Order))
 def test_the_names_are_the_fields_own(order: Order) -> None:
     def same(value: Any, shown: Any) -> None:
-        if is_dataclass(value):
+        if isinstance(value, Value):
             assert set(shown) == {f.name for f in fields(value)}
             for f in fields(value):
                 same(getattr(value, f.name), shown[f.name])

@@ -1,12 +1,12 @@
 """`apply` and `fold` under any commands, against a second reading of the rules kept by hand."""
 
 from collections import Counter
-from dataclasses import fields, replace
 
 import numpy as np
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from msgspec.structs import fields, replace
 
 from api.codec import decode_event, encode_event, order_from_json, order_to_json
 from dispatch import commands as c

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from dispatch import commands as c
 from dispatch.engine import GREEDY, MATCHING, decide, no_plan
@@ -266,7 +267,7 @@ def test_riders_serve_their_own_tenant_only(scene):
     assert given(plan) == {"o": "ours"}
     assert reasons(plan) == {"nobody's": WaitReason.NO_RIDER_WITH_SKILLS}
     (offer,) = plan.offers
-    wrong = replace(plan, offers=(replace(offer, rider_id="theirs"),))
+    wrong = structs.replace(plan, offers=(structs.replace(offer, rider_id="theirs"),))
     assert any("lacks a skill" in p for p in check_plan(snapshot, wrong, scene.policy))
 
 

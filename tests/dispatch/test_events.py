@@ -1,12 +1,13 @@
 """The names of facts on the wire."""
 
 import re
-from dataclasses import fields, is_dataclass
 
 import pytest
+from msgspec.structs import fields
 
 from dispatch import events as e
 from dispatch.commands import Command, RiderCommand
+from dispatch.model import Value
 
 
 def test_every_fact_has_a_name_of_its_own():
@@ -32,8 +33,7 @@ def test_names_are_in_snake_case(fact, name):
 
 @pytest.mark.parametrize("value", [*Command.__args__, *RiderCommand.__args__, *e.FACTS.values()])
 def test_commands_and_facts_are_values(value):
-    assert is_dataclass(value)
-    assert value.__dataclass_params__.frozen
-    assert "__slots__" in vars(value)
+    assert issubclass(value, Value)
+    assert value.__struct_config__.frozen
     if value in (*Command.__args__, *RiderCommand.__args__):
         assert fields(value)[0].name == "at_ms", "a command says when"

@@ -1,8 +1,7 @@
 """Orders of the hall beside the rounds: kept out of them, routed once claimed."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from dispatch import commands as c
 from dispatch.dispatcher import Ask, Decide, Dispatcher, Known

@@ -1,8 +1,7 @@
 """A plan's digest covers all that it decides."""
 
-from dataclasses import fields, replace
-
 import pytest
+from msgspec.structs import fields, replace
 
 from dispatch.model import RouteStop
 from dispatch.plan import Plan, PlannedOffer, Wait, WaitReason

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from dispatch import commands as c
 from dispatch.engine import decide
@@ -81,9 +82,9 @@ class Good:
         return check_plan(snapshot or self.snapshot, plan or self.plan, policy or self.policy)
 
     def with_offer(self, order_id, /, **fields):
-        changed = replace(self.by_order[order_id], **fields)
+        changed = structs.replace(self.by_order[order_id], **fields)
         offers = tuple(changed if o.order_id == order_id else o for o in self.plan.offers)
-        return replace(self.plan, offers=offers)
+        return structs.replace(self.plan, offers=offers)
 
     def with_route(self, rider_id, route):
         """All offers of the rider tell the route, given as text: `far/0 far/1`."""
@@ -91,9 +92,10 @@ class Good:
             RouteStop(order_id=o, stop=int(s)) for o, _, s in (x.partition("/") for x in route)
         )
         offers = tuple(
-            replace(o, route=told) if o.rider_id == rider_id else o for o in self.plan.offers
+            structs.replace(o, route=told) if o.rider_id == rider_id else o
+            for o in self.plan.offers
         )
-        return replace(self.plan, offers=offers)
+        return structs.replace(self.plan, offers=offers)
 
     def route(self, order_id):
         return [f"{s.order_id}/{s.stop}" for s in self.by_order[order_id].route]
@@ -119,31 +121,31 @@ def good(kit):
 
 
 def lost_order(g):
-    return {"plan": replace(g.plan, offers=g.plan.offers[:-1])}
+    return {"plan": structs.replace(g.plan, offers=g.plan.offers[:-1])}
 
 
 def lost_wait(g):
-    return {"plan": replace(g.plan, waits=())}
+    return {"plan": structs.replace(g.plan, waits=())}
 
 
 def offered_twice(g):
-    return {"plan": replace(g.plan, offers=(*g.plan.offers, g.plan.offers[0]))}
+    return {"plan": structs.replace(g.plan, offers=(*g.plan.offers, g.plan.offers[0]))}
 
 
 def offered_and_waiting(g):
     wait = Wait(order_id="cold", reason=WaitReason.ON_PURPOSE)
-    return {"plan": replace(g.plan, waits=(*g.plan.waits, wait))}
+    return {"plan": structs.replace(g.plan, waits=(*g.plan.waits, wait))}
 
 
 def invented_wait(g):
     wait = Wait(order_id="nobody's", reason=WaitReason.ON_PURPOSE)
-    return {"plan": replace(g.plan, waits=(*g.plan.waits, wait))}
+    return {"plan": structs.replace(g.plan, waits=(*g.plan.waits, wait))}
 
 
 def offered_though_taken(g):
     """An order that a rider has already."""
-    offer = replace(g.by_order["far"], order_id="next")
-    return {"plan": replace(g.plan, offers=(*g.plan.offers, offer))}
+    offer = structs.replace(g.by_order["far"], order_id="next")
+    return {"plan": structs.replace(g.plan, offers=(*g.plan.offers, offer))}
 
 
 def unknown_order(g):
@@ -159,7 +161,7 @@ def old_version(g):
 
 
 def other_moment(g):
-    return {"plan": replace(g.plan, at_ms=g.plan.at_ms + 1)}
+    return {"plan": structs.replace(g.plan, at_ms=g.plan.at_ms + 1)}
 
 
 def without_skill(g):
@@ -385,8 +387,8 @@ def test_visits_of_an_order_keep_their_order(kit, scene):
     snapshot, plan = scene.decide()
     (offer,) = plan.offers
     assert not check_plan(snapshot, plan, scene.policy)
-    swapped = replace(offer, route=offer.route[::-1])
-    problems = check_plan(snapshot, replace(plan, offers=(swapped,)), scene.policy)
+    swapped = structs.replace(offer, route=offer.route[::-1])
+    problems = check_plan(snapshot, structs.replace(plan, offers=(swapped,)), scene.policy)
     assert [p for p in problems if "stand in another order" in p]
 
 
@@ -431,18 +433,22 @@ def test_any_single_mutation_of_any_plan_is_reported(kit):
         swapped[i], swapped[j] = route[j], route[i]
         wrongs = {
             "lost": None,
-            "version": replace(offer, order_version=offer.order_version + 1),
-            "early": replace(offer, pickup_ms=offer.pickup_ms - 1),
-            "late": replace(offer, done_ms=offer.done_ms + 1),
-            "short": replace(offer, route=tuple(route[:i] + route[i + 1 :])),
-            "doubled": replace(offer, route=(*route, route[i])),
-            "swapped": replace(offer, route=tuple(swapped)),
+            "version": structs.replace(offer, order_version=offer.order_version + 1),
+            "early": structs.replace(offer, pickup_ms=offer.pickup_ms - 1),
+            "late": structs.replace(offer, done_ms=offer.done_ms + 1),
+            "short": structs.replace(offer, route=tuple(route[:i] + route[i + 1 :])),
+            "doubled": structs.replace(offer, route=(*route, route[i])),
+            "swapped": structs.replace(offer, route=tuple(swapped)),
         }
         for name, wrong in wrongs.items():
-            offers = [replace(o, route=wrong.route) if wrong and o.rider_id == offer.rider_id else o
-                      for o in plan.offers]  # fmt: skip
+            offers = [
+                structs.replace(o, route=wrong.route)
+                if wrong and o.rider_id == offer.rider_id
+                else o
+                for o in plan.offers
+            ]
             offers[n : n + 1] = [wrong] if wrong else []
-            assert check_plan(snapshot, replace(plan, offers=tuple(offers)), policy), name
+            assert check_plan(snapshot, structs.replace(plan, offers=tuple(offers)), policy), name
             kinds[name] += 1
     assert min(kinds.values()) > 20
 

@@ -1,8 +1,7 @@
 """Single rules of `apply` and `evolve`, by hand; any commands at all are in test_apply_machine."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from dispatch import commands as c
 from dispatch.events import kind_of

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from dispatch import commands as c
 from dispatch.jobs.delivery import JOB
@@ -194,7 +195,7 @@ def test_the_same_route_again_changes_nothing():
     mind.route(1_000, stops)
     mind.act(1_000)
     path = mind.path
-    mind.route(20_000, [dataclasses.replace(stops[0], state=StopState.HEADING), stops[1]])
+    mind.route(20_000, [structs.replace(stops[0], state=StopState.HEADING), stops[1]])
     assert mind.path is path
     assert mind.wake_at() == 201_000
 
@@ -220,7 +221,7 @@ def test_where_he_has_arrived_he_stays_until_the_stop_is_gone():
     mind.route(40_000, [*other, here, ahead("a", 1)])
     assert played(mind, 400_000) == []
     assert mind.position(400_000) == (100.0, 0.0)
-    mind.route(400_000, [*other, dataclasses.replace(here, ready_ms=600_000), ahead("a", 1)])
+    mind.route(400_000, [*other, structs.replace(here, ready_ms=600_000), ahead("a", 1)])
     assert played(mind, 599_999) == []
     mind.route(599_999, other)
     assert reports(played(mind, 599_999)) == [(599_999, "b", 0, "heading")]
@@ -262,7 +263,7 @@ def test_an_order_taken_again_is_reported_again():
     stops = [ahead("a"), ahead("a", 1)]
     mind.route(1_000, stops)
     played(mind, 2_000)
-    mind.route(2_000, [dataclasses.replace(s, number=2) for s in stops])
+    mind.route(2_000, [structs.replace(s, number=2) for s in stops])
     assert reports(played(mind, 2_000)) == [(2_000, "a", 0, "heading")]
 
 
@@ -364,7 +365,7 @@ class Town:
             )
             name = f"o{i}"
             self.orders[name] = JOB.order(name, "c", form, JOB.quote(form, 0), 0)
-            self.orders[name] = dataclasses.replace(self.orders[name], expires_at_ms=10**12)
+            self.orders[name] = structs.replace(self.orders[name], expires_at_ms=10**12)
             self.do(name, c.Confirm(at_ms=0))
 
     def do(self, name, command):

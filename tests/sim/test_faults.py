@@ -8,6 +8,7 @@ import time
 from functools import cache
 
 import pytest
+from msgspec import structs
 
 from dispatch import events as e
 from dispatch.model import Order, Place, Stop, StopKind
@@ -187,8 +188,8 @@ def broken(*facts, end_ms=0, seqs=None, at_ms=()):
 @pytest.mark.parametrize(
     ("told", "facts", "more"),
     [
-        ("is ann's and bob's", [OFFERED, dataclasses.replace(OFFERED, rider_id="bob")], {}),
-        ("accepted by bob", [OFFERED, dataclasses.replace(ACCEPTED, rider_id="bob")], {}),
+        ("is ann's and bob's", [OFFERED, structs.replace(OFFERED, rider_id="bob")], {}),
+        ("accepted by bob", [OFFERED, structs.replace(ACCEPTED, rider_id="bob")], {}),
         ("served by bob", [OFFERED, ACCEPTED, e.Heading(rider_id="bob", stop=0)], {}),
         ("goes from version 2 to 4", [OFFERED], {"seqs": [1, 2, 4]}),
         ("goes from version 2 to 2", [OFFERED], {"seqs": [1, 2, 2]}),

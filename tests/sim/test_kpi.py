@@ -1,9 +1,8 @@
 """The figures, on a log small enough to count by hand."""
 
-import dataclasses
-
 import numpy as np
 import pytest
+from msgspec import structs
 
 from dispatch import events as e
 from dispatch.model import Order, Party, Place, Rider, RiderState, Stop, StopKind
@@ -164,7 +163,7 @@ def test_the_parts_add_up_to_the_whole(figures):
 def test_a_promise_is_the_one_made_when_the_order_was_placed(figures):
     """Later values of the order, as a store would hold them, are not asked."""
     late = [
-        dataclasses.replace(event, fact=e.Placed(order=order("b", DOOR_B, 1, 99)))
+        structs.replace(event, fact=e.Placed(order=order("b", DOOR_B, 1, 99)))
         if isinstance(event.fact, e.Placed) and event.order_id == "b"
         else event
         for event in day()
@@ -181,9 +180,7 @@ def test_nothing_is_measured_by_none():
 
 
 def test_a_visit_has_no_pickup_to_wait_at():
-    visit = dataclasses.replace(
-        order("v", DOOR_A, 0, 60), stops=(order("v", DOOR_A, 0, 60).stops[1],)
-    )
+    visit = structs.replace(order("v", DOOR_A, 0, 60), stops=(order("v", DOOR_A, 0, 60).stops[1],))
     log = Log()
     log.on(0, "r", at=SHOP)
     log.placed(0, visit)

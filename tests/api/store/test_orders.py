@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import asyncpg
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from api.store import IdempotencyKey, Store
 from dispatch import commands as c

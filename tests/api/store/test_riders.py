@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import asyncpg
 import pytest
+from msgspec.structs import replace
 
 from api.store import Store
 from dispatch.commands import Accept, Cancel, GoOffShift, GoOnShift, Offer

@@ -7,11 +7,12 @@ import json
 import uuid
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
 import pytest
+from msgspec.structs import replace
 
 from api.clock import monotonic_s, now_ms
 from api.http.answers import view_event
