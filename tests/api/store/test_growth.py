@@ -96,4 +96,5 @@ async def test_one_order_s_life_reads_no_table_as_a_whole(
         await one_life(other, new_order(f"x{n}"), epoch)
     await other.close()
     after = await rows_read(sql)
-    assert {name: after[name] - read for name, read in before.items()} == dict.fromkeys(before, 0)
+    # A table of a few rows is best read as a whole; one with a row an order never is.
+    assert {name for name, read in before.items() if after[name] - read >= ORDERS} == set()
