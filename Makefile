@@ -45,7 +45,7 @@ chaos: install
 	@command -v gcc >/dev/null || scripts/debian-packages gcc libc6-dev
 	@$(RUN)/python -m bench chaos $(ARGS)
 
-# Prints a row of docs/reliability.md for each of three seeds; about an hour each.
+# Prints a row of docs/reliability.md for each of three seeds; about half an hour each.
 chaos-long: install
 	@command -v gcc >/dev/null || scripts/debian-packages gcc libc6-dev
 	@for seed in 1 2 3; do $(RUN)/python -m bench chaos --seed $$seed --markdown $(ARGS) || exit; done

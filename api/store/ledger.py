@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import RowMapping, func, select, text
+from sqlalchemy import RowMapping, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from api.store.pooling import single_of
@@ -63,18 +63,6 @@ class LedgerStore:
         query = select(transfers).where(transfers.c.order_id == order_id).order_by(transfers.c.id)
         async with self._single.connect() as connection:
             return [_recorded(row) for row in (await connection.execute(query)).mappings()]
-
-    async def balance(self, account: str) -> int:
-        """What has come less what has gone, in fen; below 0 for who has spent more."""
-        came = select(func.coalesce(func.sum(transfers.c.fen), 0)).where(
-            transfers.c.credit == account
-        )
-        went = select(func.coalesce(func.sum(transfers.c.fen), 0)).where(
-            transfers.c.debit == account
-        )
-        query = select(came.scalar_subquery() - went.scalar_subquery())
-        async with self._single.connect() as connection:
-            return int(await connection.scalar(query) or 0)
 
     async def note_payment(self, notice: PaymentNotice, at_ms: int) -> Noted:
         """One payment to the customer's credit, however often the notice comes.

@@ -265,7 +265,7 @@ transfers = Table(
         unique=True,
         postgresql_where=text("kind IN ('capture', 'release')"),
     ),
-    Index("transfers_paid", "order_id", postgresql_where=text("kind = 'payment'")),
+    Index("transfers_by_order", "order_id"),
     Index("transfers_by_debit", "debit"),
     Index("transfers_by_credit", "credit"),
 )
