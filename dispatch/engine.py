@@ -16,7 +16,7 @@ from dispatch.model import RouteStop
 from dispatch.plan import Plan, PlannedOffer, Wait, WaitReason
 from dispatch.policy import Policy
 from dispatch.snapshot import B1, I4, Snapshot
-from dispatch.solve.candidates import eligible_riders, nearest_pairs, skilled
+from dispatch.solve.candidates import eligible_riders, nearest_pairs
 from dispatch.solve.insertion import INFEASIBLE, Routes
 from dispatch.solve.matching import match, match_greedily
 from dispatch.solve.terms import Pairs, Terms, waiting_cost
@@ -181,3 +181,11 @@ def _any_skilled(snapshot: Snapshot, orders: I4, riders: I4) -> list[bool]:
         return [False] * len(orders)
     able = skilled(snapshot, orders, riders)
     return [True] * len(orders) if able is None else [bool(a.any()) for a in able]
+
+
+def skilled(snapshot: Snapshot, orders: I4, riders: I4) -> B1 | None:
+    need, have = snapshot.orders.skills[orders], snapshot.riders.skills[riders]
+    if not (need & ~np.bitwise_and.reduce(have)).any():
+        return None
+    able: B1 = (have[None, :] & need[:, None]) == need[:, None]
+    return able
