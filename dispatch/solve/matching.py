@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from dispatch.snapshot import I4, I8, NEVER
-from dispatch.solve.insertion import INFEASIBLE
+from dispatch.solve.board import INFEASIBLE
 from dispatch.solve.terms import Pairs
 from geo.compiled import compiled
 
