@@ -21,3 +21,16 @@ F = TypeVar("F", bound=Callable[..., Any])
 def compiled(signature: str) -> Callable[[F], F]:
     """Decorate a function to be compiled by numba for `signature`, in numba's own notation."""
     return cast("Callable[[F], F]", numba.njit(signature, cache=True))
+
+
+def core(signature: str) -> Callable[[F], F]:
+    return cast("Callable[[F], F]", numba.njit(signature, cache=True, _nrt=False))
+
+
+def inlined(function: F) -> F:
+    """Decorate a small function that compiled ones copy into themselves instead of calling it.
+
+    A call counts the references of each array that it hands over, one by one and atomically, which
+    takes longer than such a function itself.
+    """
+    return cast("F", numba.njit(forceinline=True, _nrt=False)(function))

@@ -37,7 +37,7 @@ from dispatch.solve.board import (
     WAIT_WEIGHT,
 )
 from geo.arcs import arc_ms
-from geo.compiled import compiled
+from geo.compiled import core, inlined
 
 # Columns of a driven route, a row a stop: its row in the snapshot; when he can act, and acts; the
 # last moment to leave for it without losing time there; points of the ride to it, and of the route
@@ -48,7 +48,7 @@ DRIVEN = 7
 _PICKUP, _DROPOFF = int(PICKUP), int(DROPOFF)
 
 
-@compiled("boolean(int64[:, ::1], int64, int64)")
+@inlined
 def same_door(stops: I8, before: int, after: int) -> bool:
     """The second stop needs no approach of its own after the first."""
     return (
@@ -58,7 +58,7 @@ def same_door(stops: I8, before: int, after: int) -> bool:
     )
 
 
-@compiled("int64(int64[:, ::1], int64, int64, int64, int64)")
+@inlined
 def acting(stops: I8, s: int, ready: int, act: int, wait_weight: int) -> int:
     """Points of waiting at a stop and of being late there."""
     points = (act - ready) * wait_weight
@@ -69,13 +69,13 @@ def acting(stops: I8, s: int, ready: int, act: int, wait_weight: int) -> int:
     return points
 
 
-@compiled("boolean(int64[:, ::1], int64, int64, int64)")
+@inlined
 def in_time(stops: I8, s: int, act: int, shift_end: int) -> bool:
     """The stop's window and the rider's shift allow to act then."""
     return act <= stops[s, LATEST] and (act <= shift_end or stops[s, KIND] == _DROPOFF)
 
 
-@compiled("boolean(int64[:, ::1], int32[::1], int64, int64, int64, int64, int64, int64[::1])")
+@core("boolean(int64[:, ::1], int32[::1], int64, int64, int64, int64, int64, int64[::1])")
 def bundles_hold(
     stops: I8, route: I4, length: int, held: int, new: int, i: int, j: int, rules: I8
 ) -> bool:
@@ -106,7 +106,7 @@ def bundles_hold(
     return True
 
 
-@compiled(
+@core(
     "int64(int32[::1], int64, float64[::1], int64[::1], int64[:, ::1], float64[:, ::1],"
     " int64[::1], int64[:, ::1])"
 )

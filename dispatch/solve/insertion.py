@@ -47,12 +47,12 @@ from dispatch.solve.driving import (
     same_door,
 )
 from geo.arcs import arc_ms
-from geo.compiled import compiled
+from geo.compiled import compiled, core, inlined
 
 _DROPOFF = int(DROPOFF)
 
 
-@compiled("boolean(int64[:, ::1], int64[:, ::1], int64, int64, int64[::1], int64)")
+@inlined
 def _too_long(stops: I8, driven: I8, k: int, first: int, acts: I8, act: int) -> bool:
     """Old stop k, acted at `act`, ends a ride that took too long; what comes before old stop
     `first` is as it was, later moments stand in `acts`."""
@@ -63,10 +63,7 @@ def _too_long(stops: I8, driven: I8, k: int, first: int, acts: I8, act: int) -> 
     return act - began > stops[driven[k, STOP], RIDE_MAX]
 
 
-@compiled(
-    "int64(int64[:, ::1], int64[:, ::1], int64, int64, int64, int64, int64, int64[::1], int64,"
-    " int64, int64, int64, boolean)"
-)
+@inlined
 def _rest(
     stops: I8,
     driven: I8,
@@ -103,11 +100,7 @@ def _rest(
     return points + stops[driven[length - 1, STOP], END]
 
 
-@compiled(
-    "int64(int64, boolean, int32[::1], int64, int64, int64, float64[::1], int64[::1],"
-    " int64[:, ::1], float64[:, ::1], int64[::1], int64[:, ::1], boolean, int64[:, ::1],"
-    " boolean[:, ::1], int64[::1], int32[::1])"
-)
+@inlined
 def _cheapest(  # noqa: C901 - one search: positions of the first stop, of the last, and the rest
     new: int,
     two: bool,
@@ -257,6 +250,84 @@ def _cheapest(  # noqa: C901 - one search: positions of the first stop, of the l
     return best
 
 
+@core(
+    "void(int32[::1], int32[::1], int64[:, ::1], int64[:, ::1], boolean[:, ::1], int64[::1],"
+    " int32[::1], int32[::1], int64[::1], boolean[::1], int64[::1], int32[:, ::1],"
+    " boolean[::1], int32[::1], Array(int32, 1, 'C', True), Array(int8, 1, 'C', True),"
+    " int32[:, ::1], int32[::1], Array(int32, 1, 'C', True), float64[:, ::1], int64[:, ::1],"
+    " int64[:, ::1], float64[:, ::1], int64[::1], int64[::1])"
+)
+def _price(
+    first: I4,
+    asked: I4,
+    driven: I8,
+    rides: I8,
+    fits: B1,
+    acts: I8,
+    pair_order: I4,
+    pair_rider: I4,
+    extra: I8,
+    forbidden: B1,
+    cost: I8,
+    positions: I4,
+    changed: B1,
+    given_to: I4,
+    first_stop: I4,
+    stop_count: I1,
+    routes: I4,
+    route_len: I4,
+    locked: I4,
+    starts: F8,
+    riders: I8,
+    stops: I8,
+    places: F8,
+    rules: I8,
+    least: I8,
+) -> None:
+    """`price` without its scratch arrays: a kernel that makes none counts no references."""
+    # Pairs by rider, so that his route is driven once.
+    for p in range(pair_order.size):
+        if given_to[pair_order[p]] >= 0:
+            cost[p] = INFEASIBLE
+        elif changed[pair_rider[p]] and not forbidden[p]:
+            first[pair_rider[p] + 1] += 1
+    for r in range(changed.size + 1):
+        first[r + 1] += first[r]
+    for p in range(pair_order.size - 1, -1, -1):
+        r = pair_rider[p]
+        if changed[r] and not forbidden[p] and given_to[pair_order[p]] < 0:
+            first[r + 1] -= 1
+            asked[first[r + 1]] = p
+
+    for r in range(changed.size):
+        changed[r] = False
+        if first[r + 1] == first[r + 2]:
+            continue
+        length = np.int64(route_len[r])
+        base = drive(
+            routes[r], length, starts[r], riders[r], stops, places, rules, driven
+        )
+        limited = False
+        for k in range(length):
+            limited |= driven[k, START] >= 0
+        for e in range(first[r + 1], first[r + 2]):
+            p = asked[e]
+            o = pair_order[p]
+            points = np.int64(INFEASIBLE)
+            if base < INFEASIBLE and length + stop_count[o] <= rules[ROUTE_MAX]:
+                points = _cheapest(
+                    np.int64(first_stop[o]), stop_count[o] == 2, routes[r], length,
+                    np.int64(locked[r]), base, starts[r], riders[r], stops, places, rules, driven,
+                    limited, rides, fits, acts, positions[p],
+                )  # fmt: skip
+            if points < INFEASIBLE:
+                cost[p] = points - base + extra[p]
+                least[o] = min(least[o], cost[p])
+            else:
+                cost[p] = INFEASIBLE
+                positions[p, 0] = positions[p, 1] = -1
+
+
 @compiled(
     "void(int32[::1], int32[::1], int64[::1], boolean[::1], int64[::1], int32[:, ::1],"
     " boolean[::1], int32[::1], Array(int32, 1, 'C', True), Array(int8, 1, 'C', True),"
@@ -289,51 +360,10 @@ def price(
     An order that is `given_to` somebody (-1: nobody) has no price any more. `least` is lowered to
     the cheapest price that each order has ever had.
     """
-    # Pairs by rider, so that his route is driven once.
-    first = np.zeros(changed.size + 1, np.int32)
-    for p in range(pair_order.size):
-        if given_to[pair_order[p]] >= 0:
-            cost[p] = INFEASIBLE
-        elif changed[pair_rider[p]] and not forbidden[p]:
-            first[pair_rider[p] + 1] += 1
-    for r in range(changed.size):
-        first[r + 1] += first[r]
-    asked = np.empty(first[-1], np.int32)
-    at = first[:-1].copy()
-    for p in range(pair_order.size):
-        r = pair_rider[p]
-        if changed[r] and not forbidden[p] and given_to[pair_order[p]] < 0:
-            asked[at[r]] = p
-            at[r] += 1
-
-    width = routes.shape[1]
-    driven = np.empty((width, DRIVEN + stops.shape[1] - LOAD), np.int64)
-    rides, acts = np.empty((2, width + 1), np.int64), np.empty(width, np.int64)
-    fits = np.empty((3, width + 1), np.bool_)
-    for r in range(changed.size):
-        changed[r] = False
-        if first[r] == first[r + 1]:
-            continue
-        length = np.int64(route_len[r])
-        base = drive(
-            routes[r], length, starts[r], riders[r], stops, places, rules, driven
-        )
-        limited = False
-        for k in range(length):
-            limited |= driven[k, START] >= 0
-        for e in range(first[r], first[r + 1]):
-            p = asked[e]
-            o = pair_order[p]
-            points = np.int64(INFEASIBLE)
-            if base < INFEASIBLE and length + stop_count[o] <= rules[ROUTE_MAX]:
-                points = _cheapest(
-                    np.int64(first_stop[o]), stop_count[o] == 2, routes[r], length,
-                    np.int64(locked[r]), base, starts[r], riders[r], stops, places, rules, driven,
-                    limited, rides, fits, acts, positions[p],
-                )  # fmt: skip
-            if points < INFEASIBLE:
-                cost[p] = points - base + extra[p]
-                least[o] = min(least[o], cost[p])
-            else:
-                cost[p] = INFEASIBLE
-                positions[p, 0] = positions[p, 1] = -1
+    width, dims = routes.shape[1], stops.shape[1] - LOAD
+    _price(
+        np.zeros(changed.size + 2, np.int32), np.empty(pair_order.size, np.int32),
+        np.empty((width, DRIVEN + dims), np.int64), np.empty((2, width + 1), np.int64),
+        np.empty((3, width + 1), np.bool_), np.empty(width, np.int64),
+        pair_order, pair_rider, extra, forbidden, cost, positions, changed, given_to, first_stop, stop_count, routes, route_len, locked, starts, riders, stops, places, rules, least,
+    )  # fmt: skip
