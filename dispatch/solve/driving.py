@@ -128,16 +128,16 @@ def drive(
             act = max(ready, stops[s, EARLIEST])
             driven[k, LEAVE_BY] = driven[k - 1, LEAVE_BY]
         else:
-            ride = arc_ms(
-                x, y, places[s, 0], places[s, 1], rules[METRIC], start[2], rules[QUANTUM]
-            )
+            ride = arc_ms(x, y, places[s, 0], places[s, 1], rules[METRIC], start[2], rules[QUANTUM])
             ready = now + ride + stops[s, APPROACH]
             act = max(ready, stops[s, EARLIEST])
             driven[k, LEAVE_BY] = act - stops[s, APPROACH] - ride
         if not in_time(stops, s, act, rider[SHIFT_END]):
             return INFEASIBLE
         for d in range(dims):
-            room = driven[k - 1, DRIVEN + d] if k else rider[CARRIES + dims + d] - rider[CARRIES + d]
+            room = (
+                driven[k - 1, DRIVEN + d] if k else rider[CARRIES + dims + d] - rider[CARRIES + d]
+            )
             driven[k, DRIVEN + d] = room - stops[s, LOAD + d]
             if driven[k, DRIVEN + d] < 0:
                 return INFEASIBLE

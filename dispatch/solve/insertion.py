@@ -304,9 +304,7 @@ def _price(
         if first[r + 1] == first[r + 2]:
             continue
         length = np.int64(route_len[r])
-        base = drive(
-            routes[r], length, starts[r], riders[r], stops, places, rules, driven
-        )
+        base = drive(routes[r], length, starts[r], riders[r], stops, places, rules, driven)
         limited = False
         for k in range(length):
             limited |= driven[k, START] >= 0

@@ -175,9 +175,7 @@ def _due(
     driven = np.empty((routes.shape[1], DRIVEN + stops.shape[1] - LOAD), np.int64)
     for g in range(riders.size):
         r = riders[g]
-        drive(
-            routes[r], np.int64(route_len[r]), starts[r], facts[r], stops, places, rules, driven
-        )
+        drive(routes[r], np.int64(route_len[r]), starts[r], facts[r], stops, places, rules, driven)
         now = 0
         for k in range(route_len[r]):
             s = routes[r, k]

@@ -28,8 +28,18 @@ def is_sound(snapshot: Snapshot) -> bool:
     stops, orders, riders = snapshot.stops, snapshot.orders, snapshot.riders
     return bool(
         _is_sound(
-            stops.x, stops.y, stops.order, orders.first_stop, orders.stop_count, orders.waiting,
-            riders.x, riders.y, riders.speed_mps, riders.route, riders.route_len, riders.locked,
+            stops.x,
+            stops.y,
+            stops.order,
+            orders.first_stop,
+            orders.stop_count,
+            orders.waiting,
+            riders.x,
+            riders.y,
+            riders.speed_mps,
+            riders.route,
+            riders.route_len,
+            riders.locked,
         )  # fmt: skip
     )
 

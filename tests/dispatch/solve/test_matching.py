@@ -6,7 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
-from dispatch.solve.insertion import INFEASIBLE
+from dispatch.solve.board import INFEASIBLE
 from dispatch.solve.matching import match, match_greedily
 from dispatch.solve.terms import Pairs
 
