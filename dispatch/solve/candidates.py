@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from dispatch.snapshot import I4, I8, Snapshot
+from dispatch.snapshot import F8, I4, I8, Snapshot
 from dispatch.solve.terms import Pairs
-from geo.compiled import compiled
+from geo.compiled import compiled, core
 from geo.index import nearest_rows
 
 
@@ -18,6 +18,41 @@ def eligible_riders(snapshot: Snapshot, route_stops_max: int) -> I4:
     riders = snapshot.riders
     able = riders.open & (riders.shift_end_ms > snapshot.at_ms)
     return np.flatnonzero(able & (riders.route_len < route_stops_max)).astype(np.int32)
+
+
+@core("int64(int32[::1], int32[:, ::1], int32[::1], int32[::1], int32[::1], int32[::1])")
+def _distinct(orders: I4, rows: I4, found: I4, who: I4, order: I4, rider: I4) -> int:
+    """Each pair of an order and the rider of one of its points once, sorted by both."""
+    size = 0
+    for q in range(orders.size):
+        first = size
+        for i in range(found[q]):
+            r = who[rows[q, i]]
+            at = size
+            while at > first and rider[at - 1] > r:
+                at -= 1
+            if at > first and rider[at - 1] == r:
+                continue
+            for k in range(size, at, -1):
+                rider[k] = rider[k - 1]
+            rider[at], order[size] = r, orders[q]
+            size += 1
+    return size
+
+
+@compiled(
+    "UniTuple(int32[::1], 2)(int32[::1], float64[::1], float64[::1], int64[::1], int32[::1],"
+    " float64[::1], float64[::1], int64[::1], int64)"
+)
+def _pairs(
+    orders: I4, x: F8, y: F8, need: I8, who: I4, px: F8, py: F8, have: I8, k: int
+) -> tuple[I4, I4]:
+    """(order row, rider row) of the orders' nearest points, which are those of riders `who`."""
+    rows, found = np.empty((orders.size, k), np.int32), np.empty(orders.size, np.int32)
+    nearest_rows(x, y, need, px, py, have, False, rows, found)
+    order, rider = np.empty(found.sum(), np.int32), np.empty(found.sum(), np.int32)
+    size = _distinct(orders, rows, found, who, order, rider)
+    return order[:size].copy(), rider[:size].copy()
 
 
 def nearest_pairs(snapshot: Snapshot, orders: I4, riders: I4, k: int) -> Pairs:
@@ -40,25 +75,3 @@ def nearest_pairs(snapshot: Snapshot, orders: I4, riders: I4, k: int) -> Pairs:
         who, x, y, columns.skills[who], min(k, len(who)),
     )  # fmt: skip
     return Pairs.of(order, rider)
-
-
-@compiled(
-    "UniTuple(int32[::1], 2)(int32[::1], float64[::1], float64[::1], int64[::1], int32[::1],"
-    " float64[::1], float64[::1], int64[::1], int64)"
-)
-def _pairs(
-    orders: I4, x: I8, y: I8, need: I8, who: I4, px: I8, py: I8, have: I8, k: int
-) -> tuple[I4, I4]:
-    """(order row, rider row) of the nearest points, each pair once, sorted by both."""
-    m = orders.size
-    rows, found = np.empty((m, k), np.int32), np.empty(m, np.int32)
-    nearest_rows(x, y, need, px, py, have, rows, found)
-    order, rider = np.empty(found.sum(), np.int32), np.empty(found.sum(), np.int32)
-    size = 0
-    for q in range(m):
-        mine = np.sort(who[rows[q, : found[q]]])
-        for i in range(mine.size):
-            if i == 0 or mine[i] != mine[i - 1]:
-                order[size], rider[size] = orders[q], mine[i]
-                size += 1
-    return order[:size].copy(), rider[:size].copy()

@@ -10,13 +10,12 @@ from dataclasses import fields
 import numpy as np
 
 from dispatch.snapshot import B1, F8, I1, I4, Orders, Riders, Snapshot, Stops
-from geo.compiled import compiled
+from geo.compiled import columns, compiled
 
 _TABLES = [
     (name, [f.name for f in fields(kind)])
     for name, kind in (("stops", Stops), ("orders", Orders), ("riders", Riders))
 ]
-_I4, _I1, _F8, _B1 = (f"Array({t}, 1, 'C', True)" for t in ("int32", "int8", "float64", "boolean"))
 
 
 def is_sound(snapshot: Snapshot) -> bool:
@@ -45,10 +44,11 @@ def is_sound(snapshot: Snapshot) -> bool:
 
 
 @compiled(
-    f"boolean({_F8}, {_F8}, {_I4}, {_I4}, {_I1}, {_B1}, {_F8}, {_F8}, {_F8},"
-    f" Array(int32, 2, 'C', True), {_I4}, {_I4})"
+    f"boolean({columns('float64', 'float64', 'int32')}, {columns('int32', 'int8', 'boolean')},"
+    f" {columns('float64', 'float64', 'float64')}, Array(int32, 2, 'A', True),"
+    f" {columns('int32', 'int32')})"
 )
-def _is_sound(  # noqa: C901 - a list of rules, one after the other
+def _is_sound(
     x: F8,
     y: F8,
     order: I4,
@@ -62,15 +62,20 @@ def _is_sound(  # noqa: C901 - a list of rules, one after the other
     route_len: I4,
     locked: I4,
 ) -> bool:
+    """Each loop looks at all its rows, so that the compiler can look at several at once."""
+    good = True
     for s in range(x.size):
-        if not (np.isfinite(x[s]) and np.isfinite(y[s]) and 0 <= order[s] < waiting.size):
-            return False
+        good &= (x[s] - x[s] == 0.0) & (y[s] - y[s] == 0.0)  # finite
+    for s in range(x.size):
+        good &= (order[s] >= 0) & (order[s] < waiting.size)
+    for r in range(rider_x.size):
+        good &= (rider_x[r] - rider_x[r] == 0.0) & (rider_y[r] - rider_y[r] == 0.0)
+        good &= speed_mps[r] > 0
+        good &= (route_len[r] <= route.shape[1]) & (locked[r] >= 0) & (locked[r] <= route_len[r])
+    if not good:
+        return False
     seen = np.zeros(x.size, np.bool_)
     for r in range(rider_x.size):
-        if not (np.isfinite(rider_x[r]) and np.isfinite(rider_y[r]) and speed_mps[r] > 0):
-            return False
-        if route_len[r] > route.shape[1] or not 0 <= locked[r] <= route_len[r]:
-            return False
         for k in range(route_len[r]):
             s = route[r, k]
             if not 0 <= s < x.size or seen[s]:

@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from dispatch.policy import Policy
-from dispatch.snapshot import B1, I4, I8, NEVER, Snapshot
+from dispatch.snapshot import B1, I1, I4, I8, NEVER, Snapshot
+from geo.compiled import columns, core
 
 HINGES = 2
 
@@ -49,6 +50,47 @@ class Pairs:
         return cls(order, rider, np.zeros(len(order), np.int64), np.zeros(len(order), np.bool_))
 
 
+@core(
+    "UniTuple(int64, 2)(int32[::1], int32[::1], Array(int32, 2, 'A', True),"
+    f" {columns('int32', 'int32', 'int8')}, boolean[::1], int32[::1], int32[::1])"
+)
+def _in_scope(
+    orders: I4,
+    riders: I4,
+    route: I4,
+    route_len: I4,
+    first_stop: I4,
+    stop_count: I1,
+    seen: B1,
+    rows: I4,
+    stops: I4,
+) -> tuple[int, int]:
+    """Fills `rows` and `stops` and gives how many they are."""
+    r = s = 0
+    for o in orders:
+        for k in range(stop_count[o]):
+            stops[s] = first_stop[o] + k
+            s += 1
+    for rider in riders:
+        seen[rider] = True
+    for rider in range(seen.size):
+        if seen[rider]:
+            rows[r] = rider
+            r += 1
+            for k in range(route_len[rider]):
+                stops[s] = route[rider, k]
+                s += 1
+    return r, s
+
+
+@core("void(int32[::1], int64[:, ::1], int64[:, ::1], int64[::1])")
+def _clear(rows: I4, due_ms: I8, slope: I8, end_value: I8) -> None:
+    for s in rows:
+        end_value[s] = 0
+        for h in range(HINGES):
+            due_ms[s, h], slope[s, h] = NEVER, 0
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Scope:
     """What a round looks at: rows of riders who may be given something, and rows of the stops that
@@ -60,14 +102,14 @@ class Scope:
     @classmethod
     def of(cls, snapshot: Snapshot, orders: I4, riders: I4) -> Scope:
         """`orders` to give to `riders` (rows; may repeat)."""
-        columns, table = snapshot.riders, snapshot.orders
-        seen = np.zeros(len(columns.x), np.bool_)
-        seen[riders] = True
-        rows = np.flatnonzero(seen).astype(np.int32)
-        places = np.arange(columns.route.shape[1]) < columns.route_len[rows][:, None]
-        first = table.first_stop[orders]
-        second = first[table.stop_count[orders] == 2] + 1
-        return cls(rows, np.concatenate([columns.route[rows][places], first, second]))
+        table, columns_ = snapshot.orders, snapshot.riders
+        rows = np.empty(len(columns_.x), np.int32)
+        stops = np.empty(len(snapshot.stops.x) + 2 * len(orders), np.int32)
+        r, s = _in_scope(
+            orders, riders, columns_.route, columns_.route_len, table.first_stop, table.stop_count,
+            np.zeros(len(columns_.x), np.bool_), rows, stops,
+        )  # fmt: skip
+        return cls(rows[:r], stops[:s])
 
     @classmethod
     def whole(cls, snapshot: Snapshot) -> Scope:
@@ -94,7 +136,7 @@ class Terms:
             scope = Scope.whole(snapshot)
         due_ms, slope = np.empty((s, HINGES), np.int64), np.empty((s, HINGES), np.int64)
         end_value = np.empty(s, np.int64)
-        due_ms[scope.stops], slope[scope.stops], end_value[scope.stops] = NEVER, 0, 0
+        _clear(scope.stops, due_ms, slope, end_value)
         return cls(scope, due_ms, slope, end_value)
 
 
