@@ -29,12 +29,14 @@ def compiled(signature: str) -> Callable[[F], F]:
 
 def core(signature: str) -> Callable[[F], F]:
     """As `compiled`, for a function that makes no array; it counts no references."""
-    return cast("Callable[[F], F]", numba.njit(signature, cache=True, _nrt=False))
+    uncounted: Any = {"_nrt": False}
+    return cast("Callable[[F], F]", numba.njit(signature, cache=True, **uncounted))
 
 
 def inlined(function: F) -> F:
     """Decorate a part of a core that is copied into it, for arguments of any type."""
-    return cast("F", numba.njit(forceinline=True, _nrt=False)(function))
+    uncounted: Any = {"_nrt": False}
+    return cast("F", numba.njit(forceinline=True, **uncounted)(function))
 
 
 def columns(*dtypes: str) -> str:

@@ -42,7 +42,7 @@ def _lay_out(px: FloatArray, py: FloatArray, side: int, grid: FloatArray, shape:
 
 @inlined
 def _bucket(x: float, y: float, grid: FloatArray, shape: IntArray) -> int:
-    return int((y - grid[1]) / grid[2]) * shape[0] + int((x - grid[0]) / grid[2])
+    return int(int((y - grid[1]) / grid[2]) * shape[0] + int((x - grid[0]) / grid[2]))
 
 
 @core(
@@ -92,7 +92,7 @@ def _ring_away(
         away = min(away, y - (grid[1] + (cy - ring + 1) * width))
     if cy + ring < shape[1]:
         away = min(away, grid[1] + (cy + ring) * width - y)
-    return away - grid[3] - abs(away) * SLACK
+    return float(away - grid[3] - abs(away) * SLACK)
 
 
 @inlined
@@ -137,7 +137,7 @@ def _keep(away: FloatArray, rows: RowArray, q: int, size: int, d: float, row: in
     "void(float64[::1], float64[::1], int64[::1], float64[::1], int64[::1], int32[::1],"
     " int32[::1], float64[:, ::1], int64[::1], float64[::1], boolean, int32[:, ::1], int32[::1])"
 )
-def _search(
+def _search(  # noqa: C901 - a walk over rings, buckets and points
     x: FloatArray,
     y: FloatArray,
     need: IntArray,

@@ -4,8 +4,8 @@ import numpy as np
 
 from bench.instances import lunch_peak
 from dispatch.policy import Policy
-from dispatch.solve.candidates import eligible_riders, nearest_pairs
 from dispatch.solve.board import INFEASIBLE
+from dispatch.solve.candidates import eligible_riders, nearest_pairs
 from dispatch.solve.routes import Routes
 from dispatch.solve.terms import Terms
 

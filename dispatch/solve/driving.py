@@ -6,8 +6,6 @@ share the approach. Here stands what a route costs and what forbids it; `inserti
 
 from __future__ import annotations
 
-import numpy as np
-
 from dispatch.snapshot import DROPOFF, F8, I4, I8, PICKUP
 from dispatch.solve.board import (
     APPROACH,
@@ -51,7 +49,7 @@ _PICKUP, _DROPOFF = int(PICKUP), int(DROPOFF)
 @inlined
 def same_door(stops: I8, before: int, after: int) -> bool:
     """The second stop needs no approach of its own after the first."""
-    return (
+    return bool(
         stops[before, PLACE] == stops[after, PLACE]
         and stops[after, PLACE] >= 0
         and stops[before, KIND] == stops[after, KIND]
@@ -90,7 +88,7 @@ def bundles_hold(
         elif j >= 0 and m == j + 1:
             s = new + 1
         else:
-            s = np.int64(route[m - (0 <= i < m) - (0 <= j < m - 1)])
+            s = int(route[m - (0 <= i < m) - (0 <= j < m - 1)])
         if stops[s, KIND] == _DROPOFF:
             handing_over = True
             held -= 1
@@ -110,7 +108,7 @@ def bundles_hold(
     "int64(int32[::1], int64, float64[::1], int64[::1], int64[:, ::1], float64[:, ::1],"
     " int64[::1], int64[:, ::1])"
 )
-def drive(
+def drive(  # noqa: C901 - one rule of the closed list a branch
     route: I4, length: int, start: F8, rider: I8, stops: I8, places: F8, rules: I8, driven: I8
 ) -> int:
     """Points of the first `length` stops of `route`, or INFEASIBLE.
@@ -122,9 +120,9 @@ def drive(
     x, y, now = start[0], start[1], rider[FREE]
     points = 0
     for k in range(length):
-        s = np.int64(route[k])
-        if k > 0 and same_door(stops, np.int64(route[k - 1]), s):
-            ready, ride = driven[k - 1, ACT], np.int64(0)
+        s = int(route[k])
+        if k > 0 and same_door(stops, int(route[k - 1]), s):
+            ready, ride = driven[k - 1, ACT], 0
             act = max(ready, stops[s, EARLIEST])
             driven[k, LEAVE_BY] = driven[k - 1, LEAVE_BY]
         else:

@@ -37,7 +37,7 @@ def reasons_of(snapshot: Snapshot, orders: I4, routes: Routes, dummy: I8) -> I1:
     "void(int32[::1], int32[::1], Array(boolean, 1, 'C', True), Array(int64, 1, 'C', True),"
     " Array(int64, 1, 'C', True), int32[::1], int64[::1], int64[::1], int8[::1])"
 )
-def _reasons(
+def _reasons(  # noqa: C901 - a reason a branch
     orders: I4,
     riders: I4,
     open_: B1,

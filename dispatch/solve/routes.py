@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dispatch.policy import Policy
-from dispatch.snapshot import B1, I1, I4, I8, Snapshot
+from dispatch.snapshot import B1, F8, I1, I4, I8, Snapshot
 from dispatch.solve.board import INFEASIBLE, LOAD, ORDER, Board
 from dispatch.solve.driving import ACT, DRIVEN, LEAVE_BY, drive
 from dispatch.solve.insertion import price
@@ -161,10 +161,10 @@ def _due(
     routes: I4,
     route_len: I4,
     given_to: I4,
-    starts: I8,
+    starts: F8,
     facts: I8,
     stops: I8,
-    places: I8,
+    places: F8,
     rules: I8,
     kept: I4,
     kept_len: I4,
@@ -175,7 +175,7 @@ def _due(
     driven = np.empty((routes.shape[1], DRIVEN + stops.shape[1] - LOAD), np.int64)
     for g in range(riders.size):
         r = riders[g]
-        drive(routes[r], np.int64(route_len[r]), starts[r], facts[r], stops, places, rules, driven)
+        drive(routes[r], int(route_len[r]), starts[r], facts[r], stops, places, rules, driven)
         now = 0
         for k in range(route_len[r]):
             s = routes[r, k]

@@ -20,9 +20,9 @@ _TABLES = [
 
 def is_sound(snapshot: Snapshot) -> bool:
     """False when `snapshot.check()` would raise."""
-    for name, columns in _TABLES:
+    for name, fields_ in _TABLES:
         table = getattr(snapshot, name)
-        if len({len(getattr(table, column)) for column in columns}) > 1:
+        if len({len(getattr(table, field)) for field in fields_}) > 1:
             return False
     stops, orders, riders = snapshot.stops, snapshot.orders, snapshot.riders
     return bool(
@@ -39,8 +39,8 @@ def is_sound(snapshot: Snapshot) -> bool:
             riders.route,
             riders.route_len,
             riders.locked,
-        )  # fmt: skip
-    )
+        )
+    )  # fmt: skip
 
 
 @compiled(
@@ -48,7 +48,7 @@ def is_sound(snapshot: Snapshot) -> bool:
     f" {columns('float64', 'float64', 'float64')}, Array(int32, 2, 'A', True),"
     f" {columns('int32', 'int32')})"
 )
-def _is_sound(
+def _is_sound(  # noqa: C901 - a list of rules, one after the other
     x: F8,
     y: F8,
     order: I4,
