@@ -39,9 +39,10 @@ from geo.compiled import core, inlined
 
 # Columns of a driven route, a row a stop: its row in the snapshot; when he can act, and acts; the
 # last moment to leave for it without losing time there; points of the ride to it, and of the route
-# up to it; where in the route its order begins, for a ride that has a limit, else -1.
-STOP, READY, ACT, LEAVE_BY, RIDE, POINTS, START = range(7)
-DRIVEN = 7
+# up to it; where in the route its order begins, for a ride that has a limit, else -1. And of the
+# route from it on: its points without waiting, all waiting in ms, and the sum of slopes at work.
+STOP, READY, ACT, LEAVE_BY, RIDE, POINTS, START, LEAST, WAITS, SLOPES = range(10)
+DRIVEN = 10
 
 _PICKUP, _DROPOFF = int(PICKUP), int(DROPOFF)
 
@@ -155,6 +156,17 @@ def drive(  # noqa: C901 - one rule of the closed list a branch
         stops, route, length, rider[HELD], 0, -1, -1, rules
     ):
         return INFEASIBLE
+    least, waits, slopes = 0, 0, 0
     if length > 0:
-        points += stops[route[length - 1], END]
-    return points
+        least = stops[route[length - 1], END]
+        points += least
+    for k in range(length - 1, -1, -1):
+        s, act, wait = driven[k, STOP], driven[k, ACT], driven[k, ACT] - driven[k, READY]
+        least += driven[k, POINTS] - wait * rules[WAIT_WEIGHT]
+        if k > 0:
+            least -= driven[k - 1, POINTS]
+        waits += wait
+        slopes += stops[s, SLOPE] * (act >= stops[s, DUE])
+        slopes += stops[s, SLOPE_2] * (act >= stops[s, DUE_2])
+        driven[k, LEAST], driven[k, WAITS], driven[k, SLOPES] = least, waits, slopes
+    return int(points)

@@ -39,11 +39,14 @@ from dispatch.solve.board import (
 from dispatch.solve.driving import (
     ACT,
     DRIVEN,
+    LEAST,
     POINTS,
     READY,
     RIDE,
+    SLOPES,
     START,
     STOP,
+    WAITS,
     acting,
     bundles_hold,
     drive,
@@ -148,6 +151,11 @@ def _rest(
     for m in range(k, length):
         if delay == 0 and not limited:
             return int(points + base - driven[m - 1, POINTS])
+        # A delay shrinks by what he would have waited, and what is late gets later by the rest.
+        if delay > 0:
+            late = max(0, delay - driven[m, WAITS])
+            if points + driven[m, LEAST] + late * driven[m, SLOPES] >= best:
+                return INFEASIBLE
         s = driven[m, STOP]
         ready = driven[m, READY] + delay
         act = max(ready, stops[s, EARLIEST])
@@ -158,8 +166,6 @@ def _rest(
                 return INFEASIBLE
             acts[m] = act
         points += driven[m, RIDE] + acting(stops, s, ready, act, rules[WAIT_WEIGHT])
-        if points >= best:
-            return INFEASIBLE
         delay = act - driven[m, ACT]
     return int(points + stops[driven[length - 1, STOP], END])
 
@@ -334,12 +340,16 @@ def _price_by_rider(
                 begin = int(locked[r])
                 _measure(new, last, length, begin, starts[r], stops, places, rules, driven, rides)
                 _weigh(new, last, length, begin, rider, stops, driven, fits)
-                for i in range(begin, length + 1):
+                # What comes last is tried first, for a bound; of equals the first one stands.
+                for turn in range(begin - 1, length + 1):
+                    i = turn if turn >= begin else length
                     if fits[_FIRST, i]:
                         best = _from_first(
                             new, last, i, route, length, base, best, limited, rider, stops, rules,
                             driven, rides, fits, acts, positions[p],
                         )  # fmt: skip
+                    if turn < begin and best < INFEASIBLE:
+                        best += 1
             cost[p] = best - base + extra[p] if best < INFEASIBLE else INFEASIBLE
             least[o] = min(least[o], cost[p])
 
