@@ -85,10 +85,15 @@ def _offers(
 ) -> tuple[PlannedOffer, ...]:
     """The offers of orders (rows), each with its rider's route as it is told him."""
     orders, riders = snapshot.orders, snapshot.riders
+    whose = snapshot.stops.order[due.routes]  # of what stands beyond a route's end, anything
+    index = due.routes - orders.first_stop[whose] + orders.first_index[whose]
+    whose, index, length = whose.tolist(), index.tolist(), due.length.tolist()
     told = {
-        rider: tuple(_route_stop(snapshot, s) for s in due.routes[g, : due.length[g]].tolist())
+        rider: tuple(
+            RouteStop(order_id=orders.id[whose[g][k]], stop=index[g][k]) for k in range(length[g])
+        )
         for g, rider in enumerate(given.tolist())
-        if due.length[g]
+        if length[g]
     }
     offers = []
     for order in offered.tolist():
@@ -106,13 +111,6 @@ def _offers(
             )
         )
     return tuple(offers)
-
-
-def _route_stop(snapshot: Snapshot, stop: int) -> RouteStop:
-    orders = snapshot.orders
-    order = int(snapshot.stops.order[stop])
-    index = stop - int(orders.first_stop[order]) + int(orders.first_index[order])
-    return RouteStop(order_id=orders.id[order], stop=index)
 
 
 def _waits(snapshot: Snapshot, left: I4, routes: Routes, dummy: I8) -> tuple[Wait, ...]:

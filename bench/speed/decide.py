@@ -13,7 +13,7 @@ from dispatch.policy import Policy
 from dispatch.snapshot import Snapshot
 
 CITIES = ((2, 455), (60, 400), (600, 4_000), (6_000, 40_000))
-"""Orders that wait, and riders on shift: a quiet round of a town, then the same peak ever larger."""
+"""Orders that wait, and riders on shift: a quiet town, then the same peak ever larger."""
 
 
 def cpu_ms(snapshot: Snapshot, policy: Policy, runs: int) -> float:
