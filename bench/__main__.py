@@ -21,6 +21,14 @@ def speed_round(runs: int = 20, as_json: bool = typer.Option(False, "--json")) -
     run(runs, as_json)
 
 
+@speed.command("decide")
+def speed_decide(runs: int = 20, as_json: bool = typer.Option(False, "--json")) -> None:
+    """A round's CPU time from a town to a city of 40,000 riders, at one density."""
+    from bench.speed.decide import run
+
+    run(runs, as_json)
+
+
 @load.command("live")
 def load_live(
     orders: int = 600,

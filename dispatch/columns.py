@@ -6,6 +6,7 @@ place and a snapshot is a copy of the columns. May import numpy, geo and the val
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
@@ -17,7 +18,6 @@ import numpy.typing as npt
 from dispatch.lifecycle import STOP
 from dispatch.model import LOAD_DIMENSIONS, Order, Rider, Stop, StopKind, StopState
 from dispatch.snapshot import DROPOFF, NEVER, PICKUP, VISIT, Orders, Riders, Snapshot, Stops
-from geo.cells import cell_of
 from geo.distance import Plane
 from geo.errors import InvalidValue
 from geo.travel import TravelLaw
@@ -113,7 +113,7 @@ class Columns:
         i8, i4, f8 = np.int64, np.int32, np.float64
         dims = (LOAD_DIMENSIONS,)
         self.stops = Table(
-            x=(f8, 0.0, ()), y=(f8, 0.0, ()), cell=(i8, 0, ()), earliest_ms=(i8, 0, ()),
+            x=(f8, 0.0, ()), y=(f8, 0.0, ()), earliest_ms=(i8, 0, ()),
             latest_ms=(i8, NEVER, ()), approach_ms=(i8, 0, ()), leave_ms=(i8, 0, ()),
             load=(i4, 0, dims), place=(i4, -1, ()), kind=(np.int8, VISIT, ()), order=(i4, 0, ()),
         )  # fmt: skip
@@ -123,7 +123,7 @@ class Columns:
             ride_max_ms=(i8, NEVER, ()), skills=(i8, 0, ()), waiting=(np.bool_, False, ()),
         )  # fmt: skip
         self.riders = Table(
-            x=(f8, 0.0, ()), y=(f8, 0.0, ()), cell=(i8, 0, ()), free_ms=(i8, 0, ()),
+            x=(f8, 0.0, ()), y=(f8, 0.0, ()), free_ms=(i8, 0, ()),
             shift_end_ms=(i8, 0, ()), speed_mps=(f8, 1.0, ()), capacity=(i4, 0, dims),
             load=(i4, 0, dims), skills=(i8, 0, ()), fix_ms=(i8, 0, ()),
             route=(i4, -1, (route_stops_max,)), route_len=(i4, 0, ()), locked=(i4, 0, ()),
@@ -168,9 +168,8 @@ class Columns:
     def set_stop(self, order: Order, index: int, stop: Stop) -> None:
         """The stop's row as the order has it; who has arrived needs no approach any more."""
         row, columns = self._base[order.id] + index, self.stops
-        x, y = self.plane.xy(stop.place.lat, stop.place.lon)
+        x, y = self._xy(stop.place.lat, stop.place.lon)
         columns["x"][row], columns["y"][row] = x, y
-        columns["cell"][row] = cell_of(stop.place.lat, stop.place.lon)
         earliest, approach = stop.earliest_ms or 0, stop.approach_ms
         if stop.state is StopState.ARRIVED and stop.arrived_at_ms is not None:
             earliest, approach = max(earliest, stop.arrived_at_ms + approach), 0
@@ -238,9 +237,8 @@ class Columns:
     def move_rider(self, row: int, lat: float, lon: float, at_ms: int) -> None:
         """He is there at `at_ms`, by his phone's clock as far as it is known; what the phone
         recorded before does not move him any more."""
-        x, y = self.plane.xy(lat, lon)
+        x, y = self._xy(lat, lon)
         self.riders["x"][row], self.riders["y"][row] = x, y
-        self.riders["cell"][row] = cell_of(lat, lon)
         self.riders["fix_ms"][row] = max(int(self.riders["fix_ms"][row]), at_ms)
 
     def route(self, row: int) -> list[int]:
@@ -299,6 +297,12 @@ class Columns:
             declined=turned_down,
             recent=recent,
         )
+
+    def _xy(self, lat: float, lon: float) -> tuple[float, float]:
+        x, y = self.plane.xy(lat, lon)
+        if not math.isfinite(x + y):
+            raise InvalidValue("point", (lat, lon), "finite degrees")
+        return x, y
 
     def _bits(self, tenant: str, skills: tuple[str, ...], beyond: int = 0) -> int:
         """One bit a skill; each skill past the first SKILLS_MAX that a city names is `beyond`.

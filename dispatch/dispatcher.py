@@ -39,7 +39,6 @@ from dispatch.restart import resume
 from dispatch.routes import Routes
 from dispatch.snapshot import F8, I8, Snapshot
 from dispatch.transitions import evolve
-from geo.cells import cells_of
 from geo.distance import Plane
 from geo.errors import InvalidValue
 from geo.travel import TravelModel
@@ -265,9 +264,10 @@ class Dispatcher:
             return
         row, at_ms = row[newest], fixes.at_ms[newest]
         lat, lon = fixes.lat[newest], fixes.lon[newest]
-        # First what may refuse a point, so that a refused batch changes nothing.
-        columns["cell"][row] = cells_of(lat, lon)
-        columns["x"][row], columns["y"][row] = self.columns.plane.xy(lat, lon)
+        x, y = self.columns.plane.xy(lat, lon)
+        if not np.isfinite(x + y).all():  # a refused batch changes nothing
+            raise InvalidValue("fixes", "NaN or infinity", "finite degrees")
+        columns["x"][row], columns["y"][row] = x, y
         columns["fix_ms"][row] = at_ms
         driving = columns["locked"][row] == DRIVING
         columns["free_ms"][row[driving]] = at_ms[driving]

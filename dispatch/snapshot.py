@@ -35,7 +35,6 @@ class Stops:
 
     x: F8
     y: F8
-    cell: I8
     earliest_ms: I8
     latest_ms: I8
     approach_ms: I8
@@ -75,7 +74,6 @@ class Riders:
     id: tuple[str, ...]
     x: F8
     y: F8
-    cell: I8
     free_ms: I8
     shift_end_ms: I8
     speed_mps: F8

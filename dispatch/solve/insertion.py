@@ -1,311 +1,429 @@
-"""Exact insertion of an order into a live route, compiled; may import numpy and geo's compiler.
+"""Exact insertion of orders into live routes, compiled; may import numpy and geo's compiler.
 
-A route is driven stop by stop: ride, approach, act at the earliest allowed moment, leave. Stops of
-one kind in a row at one door share the approach. The cheapest way to put an order's one or two
-stops into a route is found by trying every pair of positions after the locked stops.
+The cheapest way to put an order's one or two stops into a route is found by trying every pair of
+positions after the locked stops. What all trials share is driven once: the route as it is, by
+rider, and the rides between its stops and the new ones, by pair. A trial then drives only from the
+first new stop on, and no further than until he is back on his old times.
+
+In the parts below, i and j are the old stops that the first and the last new stop go before;
+`driven` is the route as it is (see `driving`); `acts` holds when old stops are acted at in a trial,
+from stop i on.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from dispatch.policy import Policy
-from dispatch.snapshot import F8, I4, I8, NEVER, Snapshot
-from dispatch.solve.terms import Pairs, Terms
-from geo.arcs import arc_ms
-from geo.compiled import compiled
-
-# Columns of the packed stop facts.
-EARLIEST, LATEST, APPROACH, LEAVE, PLACE, KIND, ORDER = range(7)
-_PICKUP, _DROPOFF = 0, 1
-# Columns of the packed rules.
-METRIC, QUANTUM, RIDE_WEIGHT, WAIT_WEIGHT, ONE_MERCHANT, IN_SEQUENCE, ROUTE_MAX = range(7)
-
-INFEASIBLE = NEVER
-
-
-@compiled(
-    "int64(int32[::1], int64, float64[::1], int64[::1], int64[::1], int64[::1], int64[::1],"
-    " float64[:, ::1], int64[:, ::1], int64[:, ::1], int64[:, ::1], int64[:, ::1], int64[::1],"
-    " int64[::1], int64[::1], int64, int64[::1], int64[::1])"
+from dispatch.snapshot import B1, DROPOFF, F8, I1, I4, I8
+from dispatch.solve.board import (
+    APPROACH,
+    CARRIES,
+    EARLIEST,
+    END,
+    FREE,
+    HELD,
+    IN_SEQUENCE,
+    INFEASIBLE,
+    KIND,
+    LEAVE,
+    LOAD,
+    METRIC,
+    ONE_MERCHANT,
+    QUANTUM,
+    RIDE_MAX,
+    RIDE_WEIGHT,
+    ROUTE_MAX,
+    SHIFT_END,
+    WAIT_WEIGHT,
 )
-def drive(  # noqa: C901 - one rule of the closed list a branch
+from dispatch.solve.driving import (
+    ACT,
+    DRIVEN,
+    LEAST,
+    POINTS,
+    READY,
+    RIDE,
+    SLOPES,
+    START,
+    STOP,
+    WAITS,
+    acting,
+    bundles_hold,
+    drive,
+    in_time,
+    same_door,
+)
+from geo.arcs import arc_ms
+from geo.compiled import columns, compiled, core, inlined
+
+_DROPOFF = int(DROPOFF)
+# Rows of `fits`: after an old stop there is room for the first new stop's load; for both; for both
+# after each later stop as well.
+_FIRST, _BOTH, _LATER = range(3)
+
+
+@inlined
+def _measure(
+    new: int,
+    last: int,
+    length: int,
+    locked: int,
+    start: F8,
+    stops: I8,
+    places: F8,
+    rules: I8,
+    driven: I8,
+    rides: I8,
+) -> None:
+    """Fills `rides`: ms between new stop 0 or 1 and old stop k - 1, where k = 0 is his place; and
+    in row 2 between the new ones. A ride takes as long there as back."""
+    for k in range(locked, length + 1):
+        x, y = start[0], start[1]
+        if k > 0:
+            x, y = places[driven[k - 1, STOP], 0], places[driven[k - 1, STOP], 1]
+        for n in range(last - new + 1):
+            rides[n, k] = arc_ms(
+                x, y, places[new + n, 0], places[new + n, 1], rules[METRIC], start[2],
+                rules[QUANTUM],
+            )  # fmt: skip
+    rides[2, 0] = arc_ms(
+        places[new, 0], places[new, 1], places[last, 0], places[last, 1], rules[METRIC], start[2],
+        rules[QUANTUM],
+    )  # fmt: skip
+
+
+@inlined
+def _weigh(
+    new: int, last: int, length: int, locked: int, rider: I8, stops: I8, driven: I8, fits: B1
+) -> None:
+    """Fills `fits`, by k as in `_measure`."""
+    dims = stops.shape[1] - LOAD
+    for k in range(length, locked - 1, -1):
+        first = both = True
+        for d in range(dims):
+            if k:
+                room = driven[k - 1, DRIVEN + d]
+            else:
+                room = rider[CARRIES + dims + d] - rider[CARRIES + d]
+            room -= stops[new, LOAD + d]
+            first &= room >= 0
+            both &= room >= (stops[last, LOAD + d] if last > new else 0)
+        fits[_FIRST, k], fits[_BOTH, k] = first, both
+        fits[_LATER, k] = k == length or (fits[_LATER, k + 1] and fits[_BOTH, k + 1])
+
+
+@inlined
+def _reach(stops: I8, before: int, act: int, s: int, ride: int) -> tuple[int, int]:
+    """When he can act at stop `s` after one where he acts at `act`, and the ride that it takes."""
+    if same_door(stops, before, s):
+        return act, 0
+    return act + stops[before, LEAVE] + ride + stops[s, APPROACH], ride
+
+
+@inlined
+def _too_long(stops: I8, driven: I8, k: int, i: int, acts: I8, act: int) -> bool:
+    """Old stop k, acted at `act`, ends a ride that took too long."""
+    begin = driven[k, START]
+    if begin < 0:
+        return False
+    began = driven[begin, ACT] if begin < i else acts[begin]
+    return bool(act - began > stops[driven[k, STOP], RIDE_MAX])
+
+
+@inlined
+def _rest(
+    k: int,
+    length: int,
+    i: int,
+    delay: int,
+    points: int,
+    base: int,
+    best: int,
+    limited: bool,
+    rider: I8,
+    stops: I8,
+    rules: I8,
+    driven: I8,
+    acts: I8,
+) -> int:
+    """Points of the whole route when old stop k - 1 is acted at by `delay` later than before, at
+    `points` so far; INFEASIBLE when a rule breaks or it comes to no less than `best`."""
+    for m in range(k, length):
+        if delay == 0 and not limited:
+            return int(points + base - driven[m - 1, POINTS])
+        # A delay shrinks by what he would have waited, and what is late gets later by the rest.
+        if delay > 0:
+            late = max(0, delay - driven[m, WAITS])
+            if points + driven[m, LEAST] + late * driven[m, SLOPES] >= best:
+                return INFEASIBLE
+        s = driven[m, STOP]
+        ready = driven[m, READY] + delay
+        act = max(ready, stops[s, EARLIEST])
+        if not in_time(stops, s, act, rider[SHIFT_END]):
+            return INFEASIBLE
+        if limited:
+            if _too_long(stops, driven, m, i, acts, act):
+                return INFEASIBLE
+            acts[m] = act
+        points += driven[m, RIDE] + acting(stops, s, ready, act, rules[WAIT_WEIGHT])
+        delay = act - driven[m, ACT]
+    return int(points + stops[driven[length - 1, STOP], END])
+
+
+@inlined
+def _from_last(
+    new: int,
+    last: int,
+    i: int,
+    j: int,
+    length: int,
+    before: int,
+    act: int,
+    begun: int,
+    points: int,
+    base: int,
+    best: int,
+    limited: bool,
+    rider: I8,
+    stops: I8,
+    rules: I8,
+    driven: I8,
+    rides: I8,
+    acts: I8,
+) -> int:
+    """Points of the whole route, or INFEASIBLE, when the last new stop goes before old stop j and
+    he acts at the stop before it at `act`, at `points` so far."""
+    if last > new:
+        ready, ride = _reach(stops, before, act, last, rides[2, 0] if j == i else rides[1, j])
+        before, act = last, max(ready, stops[last, EARLIEST])
+        points += ride * rules[RIDE_WEIGHT] + acting(stops, last, ready, act, rules[WAIT_WEIGHT])
+        if points >= best or not in_time(stops, last, act, rider[SHIFT_END]):
+            return INFEASIBLE
+        if stops[last, KIND] == _DROPOFF and act - begun > stops[last, RIDE_MAX]:
+            return INFEASIBLE
+    if j == length:
+        return int(points + stops[last, END])
+    s = driven[j, STOP]
+    ready, ride = _reach(stops, before, act, s, rides[last - new, j + 1])
+    act = max(ready, stops[s, EARLIEST])
+    points += ride * rules[RIDE_WEIGHT] + acting(stops, s, ready, act, rules[WAIT_WEIGHT])
+    if not in_time(stops, s, act, rider[SHIFT_END]):
+        return INFEASIBLE
+    if limited:
+        if _too_long(stops, driven, j, i, acts, act):
+            return INFEASIBLE
+        acts[j] = act
+    return _rest(
+        j + 1, length, i, act - driven[j, ACT], points, base, best, limited, rider, stops, rules,
+        driven, acts,
+    )  # fmt: skip
+
+
+@inlined
+def _from_first(  # noqa: C901 - one search over the positions of the last stop
+    new: int,
+    last: int,
+    i: int,
     route: I4,
     length: int,
-    where: F8,
-    when: I8,
-    on_board: I8,
-    capacity: I8,
-    load: I8,
-    places: F8,
-    facts: I8,
-    loads: I8,
-    due_ms: I8,
-    slope: I8,
-    end_value: I8,
-    ride_max_ms: I8,
+    base: int,
+    best: int,
+    limited: bool,
+    rider: I8,
+    stops: I8,
     rules: I8,
-    bound: int,
-    act_ms: I8,
-    leave_by_ms: I8,
+    driven: I8,
+    rides: I8,
+    fits: B1,
+    acts: I8,
+    position: I4,
 ) -> int:
-    """Points of driving the first `length` stops of `route`, or INFEASIBLE.
-
-    `where` is x, y, ms per metre; `when` is free_ms, shift_end_ms, orders on board at the start;
-    `load` is scratch. Stops early once the points reach `bound`. Writes when each stop is acted
-    at, and the latest moment to leave for it without losing time there.
-    """
-    dims = on_board.shape[0]
-    for d in range(dims):
-        load[d] = on_board[d]
-    x, y, ms_per_m = where[0], where[1], where[2]
-    now, shift_end, carried = when[0], when[1], when[2]
-    points = 0
-    previous = -1
-    handing_over = carried > 0
-    for k in range(length):
-        s = route[k]
-        kind = facts[s, KIND]
-        same_door = (
-            previous >= 0
-            and facts[previous, KIND] == kind
-            and facts[previous, PLACE] == facts[s, PLACE]
-            and facts[s, PLACE] >= 0
-        )
-        if same_door:
-            ready = act_ms[k - 1]
-            act = max(ready, facts[s, EARLIEST])
-            leave_by_ms[k] = leave_by_ms[k - 1]
-        else:
-            ride = arc_ms(x, y, places[s, 0], places[s, 1], rules[METRIC], ms_per_m, rules[QUANTUM])
-            ready = now + ride + facts[s, APPROACH]
-            act = max(ready, facts[s, EARLIEST])
-            leave_by_ms[k] = act - facts[s, APPROACH] - ride
+    """The fewest points, if fewer than `best`, with the first new stop before old stop i."""
+    points, ready, ride = 0, rider[FREE] + rides[0, i] + stops[new, APPROACH], rides[0, i]
+    if i > 0:
+        ready, ride = _reach(stops, driven[i - 1, STOP], driven[i - 1, ACT], new, rides[0, i])
+        points = driven[i - 1, POINTS]
+    begun = max(ready, stops[new, EARLIEST])
+    points += ride * rules[RIDE_WEIGHT] + acting(stops, new, ready, begun, rules[WAIT_WEIGHT])
+    if not in_time(stops, new, begun, rider[SHIFT_END]):
+        return best
+    before, act = new, begun  # the stop before the next one, and when he acts there
+    for j in range(i, length + 1):
+        if points >= best:
+            break
+        if fits[_BOTH, j] and fits[_LATER, j]:
+            total = _from_last(
+                new, last, i, j, length, before, act, begun, points, base, best, limited, rider,
+                stops, rules, driven, rides, acts,
+            )  # fmt: skip
+            if total < best and (
+                not (rules[ONE_MERCHANT] or rules[IN_SEQUENCE])
+                or bundles_hold(
+                    stops, route, length, rider[HELD], new, i, j if last > new else -1, rules
+                )
+            ):
+                best = total
+                position[0], position[1] = i, j
+        if last == new or j == length or not fits[_FIRST, j + 1]:
+            break
+        # On to old stop j with the first new stop's load on board.
+        s = driven[j, STOP]
+        if j == i:
+            ready, ride = _reach(stops, new, act, s, rides[0, j + 1])
             points += ride * rules[RIDE_WEIGHT]
-        points += (act - ready) * rules[WAIT_WEIGHT]
-        act_ms[k] = act
-        if act > facts[s, LATEST]:
-            return INFEASIBLE
-        if kind == _DROPOFF:
-            handing_over = True
-            carried -= 1
         else:
-            if act > shift_end:
-                return INFEASIBLE
-            if kind == _PICKUP:
-                if carried == 0:
-                    handing_over = False
-                elif (rules[IN_SEQUENCE] and handing_over) or (
-                    rules[ONE_MERCHANT] and not same_door
-                ):
-                    return INFEASIBLE
-                carried += 1
-        for d in range(dims):
-            load[d] += loads[s, d]
-            if load[d] > capacity[d]:
-                return INFEASIBLE
-        for h in range(due_ms.shape[1]):
-            late = act - due_ms[s, h]
-            if late > 0:
-                points += late * slope[s, h]
-        if kind == _DROPOFF and ride_max_ms[facts[s, ORDER]] < INFEASIBLE:
-            for j in range(k):
-                if facts[route[j], ORDER] == facts[s, ORDER]:
-                    ride_ms = act - act_ms[j]
-                    if ride_ms > ride_max_ms[facts[s, ORDER]]:
-                        return INFEASIBLE
-        if points >= bound:
-            return INFEASIBLE
-        x, y = places[s, 0], places[s, 1]
-        now = act + facts[s, LEAVE]
-        previous = s
-    if length > 0:
-        points += end_value[route[length - 1]]
-    return points
+            ready = driven[j, READY] + act - driven[j - 1, ACT]
+            points += driven[j, RIDE]
+        before, act = s, max(ready, stops[s, EARLIEST])
+        points += acting(stops, s, ready, act, rules[WAIT_WEIGHT])
+        if not in_time(stops, s, act, rider[SHIFT_END]):
+            break
+        if limited:
+            if _too_long(stops, driven, j, i, acts, act):
+                break
+            acts[j] = act
+    return best
 
 
-@compiled(
-    "void(int32[::1], int32[::1], int64[::1], int64[::1], int32[:, ::1], int32[::1], int32[::1],"
-    " float64[:, ::1], int64[:, ::1], int64[:, ::1], int64[:, ::1], int64[::1],"
-    " float64[:, ::1], int64[:, ::1], int64[:, ::1], int64[:, ::1], int64[:, ::1], int64[::1],"
-    " int64[::1], int64[::1], int64[:, ::1])"
+@inlined
+def _of_rider(length: int, driven: I8) -> bool:
+    """A ride on the route has a limit."""
+    limited = False
+    for k in range(length):
+        limited |= driven[k, START] >= 0
+    return limited
+
+
+@core(
+    "void(int32[::1], int32[::1], int32[::1], int64[::1], int64[::1], int32[:, ::1],"
+    f" {columns('int32', 'int8')}, int32[:, ::1], int32[::1], {columns('int32')},"
+    " float64[:, ::1], int64[:, ::1], int64[:, ::1], float64[:, ::1], int64[::1], int64[::1],"
+    " int64[:, ::1], int64[:, ::1], boolean[:, ::1], int64[::1])"
 )
-def _insert_all(
+def _price_by_rider(
+    first: I4,
+    asked: I4,
     pair_order: I4,
-    pair_rider: I4,
-    first_stop: I8,
-    stop_count: I8,
+    extra: I8,
+    cost: I8,
+    positions: I4,
+    first_stop: I4,
+    stop_count: I1,
     routes: I4,
     route_len: I4,
     locked: I4,
-    where: F8,
-    when: I8,
-    on_board: I8,
-    capacity: I8,
-    base: I8,
+    starts: F8,
+    riders: I8,
+    stops: I8,
     places: F8,
-    facts: I8,
-    loads: I8,
-    due_ms: I8,
-    slope: I8,
-    end_value: I8,
-    ride_max_ms: I8,
     rules: I8,
-    out: I8,
+    least: I8,
+    driven: I8,
+    rides: I8,
+    fits: B1,
+    acts: I8,
 ) -> None:
-    """For each pair: out[p] = added points, first position, last position."""
-    widest = routes.shape[1] + 2
-    trial = np.empty(widest, np.int32)
-    act_ms = np.empty(widest, np.int64)
-    leave_by_ms = np.empty(widest, np.int64)
-    load = np.empty(loads.shape[1], np.int64)
-    for p in range(pair_order.shape[0]):
-        o, r = pair_order[p], pair_rider[p]
-        n, a = route_len[r], first_stop[o]
-        two = stop_count[o] == 2
-        length = n + stop_count[o]
-        best, best_i, best_j = INFEASIBLE, -1, -1
-        if base[r] < INFEASIBLE and length <= rules[ROUTE_MAX]:
-            for i in range(locked[r], n + 1):
-                for j in range(i, n + 1 if two else i + 1):
-                    # The first stop goes before old stop i, the last before old stop j.
-                    m = 0
-                    for k in range(n + 1):
-                        if k == i:
-                            trial[m] = a
-                            m += 1
-                        if two and k == j:
-                            trial[m] = a + 1
-                            m += 1
-                        if k < n:
-                            trial[m] = routes[r, k]
-                            m += 1
-                    points = drive(
-                        trial, length, where[r], when[r], on_board[r], capacity[r], load,
-                        places, facts, loads, due_ms, slope, end_value, ride_max_ms, rules,
-                        best, act_ms, leave_by_ms,
-                    )  # fmt: skip
-                    if points < best:
-                        best, best_i, best_j = points, i, j
-        out[p, 0] = best - base[r] if best < INFEASIBLE else INFEASIBLE
-        out[p, 1] = best_i
-        out[p, 2] = best_j
+    """Prices the pairs `asked[first[r]:first[r + 1]]` of each rider r."""
+    for r in range(route_len.size):
+        if first[r] == first[r + 1]:
+            continue
+        route, length, rider = routes[r], int(route_len[r]), riders[r]
+        base = drive(route, length, starts[r], rider, stops, places, rules, driven)
+        limited = base < INFEASIBLE and _of_rider(length, driven)
+        for e in range(first[r], first[r + 1]):
+            p = asked[e]
+            o = pair_order[p]
+            new = int(first_stop[o])
+            last = new + 1 if stop_count[o] == 2 else new
+            best = INFEASIBLE
+            if base < INFEASIBLE and length + stop_count[o] <= rules[ROUTE_MAX]:
+                begin = int(locked[r])
+                _measure(new, last, length, begin, starts[r], stops, places, rules, driven, rides)
+                _weigh(new, last, length, begin, rider, stops, driven, fits)
+                # What comes last is tried first, for a bound; of equals the first one stands.
+                for turn in range(begin - 1, length + 1):
+                    i = turn if turn >= begin else length
+                    if fits[_FIRST, i]:
+                        best = _from_first(
+                            new, last, i, route, length, base, best, limited, rider, stops, rules,
+                            driven, rides, fits, acts, positions[p],
+                        )  # fmt: skip
+                    if turn < begin and best < INFEASIBLE:
+                        best += 1
+            cost[p] = best - base + extra[p] if best < INFEASIBLE else INFEASIBLE
+            least[o] = min(least[o], cost[p])
 
 
-@dataclass(slots=True, eq=False)
-class Routes:
-    """The riders' routes while a round puts orders into them, beside the packed columns.
+@core(
+    "void(int32[::1], int32[::1], boolean[::1], int64[::1], boolean[::1], int32[::1],"
+    " int32[::1], int32[::1])"
+)
+def _sort_by_rider(
+    pair_order: I4,
+    pair_rider: I4,
+    forbidden: B1,
+    cost: I8,
+    changed: B1,
+    given_to: I4,
+    first: I4,
+    asked: I4,
+) -> None:
+    """The pairs to price by rider, so that his route is driven once: those of rider r stand in
+    `asked` from `first[r + 1]` to the next."""
+    for p in range(pair_order.size):
+        if given_to[pair_order[p]] >= 0 or forbidden[p]:
+            cost[p] = INFEASIBLE
+        elif changed[pair_rider[p]]:
+            first[pair_rider[p] + 1] += 1
+    for r in range(first.size - 1):
+        first[r + 1] += first[r]
+    for p in range(pair_order.size - 1, -1, -1):
+        r = pair_rider[p]
+        if changed[r] and given_to[pair_order[p]] < 0 and not forbidden[p]:
+            first[r + 1] -= 1
+            asked[first[r + 1]] = p
+    changed[:] = False
 
-    `stops` (r, m) and `length` (r,) change with `put`; everything else is the snapshot's.
+
+@compiled(
+    "void(int32[::1], int32[::1], int64[::1], boolean[::1], int64[::1], int32[:, ::1],"
+    f" boolean[::1], int32[::1], {columns('int32', 'int8')}, int32[:, ::1], int32[::1],"
+    f" {columns('int32')}, float64[:, ::1], int64[:, ::1], int64[:, ::1], float64[:, ::1],"
+    " int64[::1], int64[::1])"
+)
+def price(
+    pair_order: I4,
+    pair_rider: I4,
+    extra: I8,
+    forbidden: B1,
+    cost: I8,
+    positions: I4,
+    changed: B1,
+    given_to: I4,
+    first_stop: I4,
+    stop_count: I1,
+    routes: I4,
+    route_len: I4,
+    locked: I4,
+    starts: F8,
+    riders: I8,
+    stops: I8,
+    places: F8,
+    rules: I8,
+    least: I8,
+) -> None:
+    """Prices the pairs of riders whose route has `changed`; the others' prices stand.
+
+    An order that is `given_to` somebody (-1: nobody) has no price any more. `least` is lowered to
+    the cheapest price that each order has ever had.
     """
-
-    snapshot: Snapshot
-    terms: Terms
-    stops: I4
-    length: I4
-    locked: I4
-    _where: F8
-    _when: I8
-    _load: I8
-    _capacity: I8
-    _places: F8
-    _facts: I8
-    _loads: I8
-    _rules: I8
-    _first_stop: I8
-    _stop_count: I8
-    _ride_max: I8
-
-    @classmethod
-    def of(cls, snapshot: Snapshot, terms: Terms, policy: Policy) -> Routes:
-        riders, stops, orders = snapshot.riders, snapshot.stops, snapshot.orders
-        law = snapshot.law
-        width = max(policy.route_stops_max, riders.route.shape[1])
-        routes = np.full((len(riders.x), width), -1, np.int32)
-        routes[:, : riders.route.shape[1]] = riders.route
-        ms_per_m = 1000.0 * law.detour / riders.speed_mps
-        used = np.arange(riders.route.shape[1])[None, :] < riders.route_len[:, None]
-        kinds = np.full(used.shape, -1)
-        kinds[used] = stops.kind[riders.route[used]]
-        carried = (kinds == _DROPOFF).sum(axis=1) - (kinds == _PICKUP).sum(axis=1)
-        facts = [
-            stops.earliest_ms,
-            stops.latest_ms,
-            stops.approach_ms,
-            stops.leave_ms,
-            stops.place,
-            stops.kind,
-            stops.order,
-        ]
-        rules = [
-            law.metric,
-            law.quantum_ms,
-            policy.ride_weight,
-            policy.wait_weight,
-            policy.one_merchant_a_bundle,
-            policy.bundles_in_sequence,
-            policy.route_stops_max,
-        ]
-        return cls(
-            snapshot,
-            terms,
-            routes,
-            riders.route_len.astype(np.int32),
-            riders.locked.astype(np.int32),
-            np.column_stack([riders.x, riders.y, ms_per_m]),
-            np.column_stack([riders.free_ms, riders.shift_end_ms, carried]).astype(np.int64),
-            riders.load.astype(np.int64),
-            riders.capacity.astype(np.int64),
-            np.column_stack([stops.x, stops.y]),
-            np.stack([np.asarray(f, np.int64) for f in facts], axis=1),
-            stops.load.astype(np.int64),
-            np.array(rules, np.int64),
-            orders.first_stop.astype(np.int64),
-            orders.stop_count.astype(np.int64),
-            orders.ride_max_ms.astype(np.int64),
-        )
-
-    def drive(self, rider: int, route: I4 | None = None) -> tuple[int, I8, I8]:
-        """Points of the rider's route (or another one for him), the moments at which he acts at
-        its stops, and the latest moments to leave for them without losing time there."""
-        if route is None:
-            route = self.stops[rider, : self.length[rider]]
-        act_ms = np.empty(len(route), np.int64)
-        leave_by_ms = np.empty(len(route), np.int64)
-        points = drive(
-            np.ascontiguousarray(route, np.int32), len(route), self._where[rider],
-            self._when[rider], self._load[rider], self._capacity[rider],
-            np.empty(self._loads.shape[1], np.int64), self._places, self._facts, self._loads,
-            self.terms.due_ms, self.terms.slope, self.terms.end_value, self._ride_max,
-            self._rules, INFEASIBLE, act_ms, leave_by_ms,
-        )  # fmt: skip
-        return points, act_ms, leave_by_ms
-
-    def insertions(self, pairs: Pairs) -> tuple[I8, I4]:
-        """Added points (p,) of each pair, `extra` included, INFEASIBLE where there is no way or
-        the pair is forbidden; and the positions (p, 2) of its first and last stop."""
-        base = np.zeros(len(self.length), np.int64)
-        for rider in np.unique(pairs.rider):
-            base[rider] = self.drive(int(rider))[0]
-        out = np.empty((len(pairs.order), 3), np.int64)
-        _insert_all(
-            pairs.order, pairs.rider, self._first_stop, self._stop_count, self.stops, self.length,
-            self.locked, self._where, self._when, self._load, self._capacity, base, self._places,
-            self._facts, self._loads, self.terms.due_ms, self.terms.slope, self.terms.end_value,
-            self._ride_max, self._rules, out,
-        )  # fmt: skip
-        never = pairs.forbidden | (out[:, 0] >= INFEASIBLE)
-        cost = np.where(never, INFEASIBLE, out[:, 0] + pairs.extra)
-        return cost, out[:, 1:].astype(np.int32)
-
-    def put(self, order: int, rider: int, first: int, last: int) -> None:
-        """Put the order's stops before the old stops `first` and `last` of the rider's route."""
-        old = self.stops[rider, : self.length[rider]].tolist()
-        stop = int(self._first_stop[order])
-        if self._stop_count[order] == 2:
-            old.insert(last, stop + 1)
-        old.insert(first, stop)
-        self.stops[rider, : len(old)] = old
-        self.length[rider] = len(old)
+    first = np.zeros(changed.size + 2, np.int32)
+    asked = np.empty(pair_order.size, np.int32)
+    _sort_by_rider(pair_order, pair_rider, forbidden, cost, changed, given_to, first, asked)
+    width, dims = routes.shape[1], stops.shape[1] - LOAD
+    _price_by_rider(
+        first[1:], asked, pair_order, extra, cost, positions, first_stop, stop_count, routes,
+        route_len, locked, starts, riders, stops, places, rules, least,
+        np.empty((width, DRIVEN + dims), np.int64), np.empty((3, width + 1), np.int64),
+        np.empty((3, width + 1), np.bool_), np.empty(width, np.int64),
+    )  # fmt: skip

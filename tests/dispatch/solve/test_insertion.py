@@ -10,8 +10,9 @@ import pytest
 
 from dispatch.policy import Policy
 from dispatch.snapshot import DROPOFF, NEVER, PICKUP, VISIT, Orders, Riders, Snapshot, Stops
-from dispatch.solve.insertion import INFEASIBLE, Routes
-from dispatch.solve.terms import HINGES, Pairs, Terms
+from dispatch.solve.board import INFEASIBLE
+from dispatch.solve.routes import Routes
+from dispatch.solve.terms import HINGES, Pairs, Scope, Terms
 from geo.travel import EUCLID, MANHATTAN, TravelLaw
 
 RULES = (
@@ -85,7 +86,7 @@ def any_instance(seed):
         at_ms=0,
         law=law,
         stops=Stops(
-            x=x, y=y, cell=np.zeros(s, np.int64), earliest_ms=earliest.astype(np.int64),
+            x=x, y=y, earliest_ms=earliest.astype(np.int64),
             latest_ms=latest.astype(np.int64), load=load, place=door,
             approach_ms=rng.integers(0, 200_000, s), leave_ms=rng.integers(0, 200_000, s),
             kind=np.array(kinds, np.int8), order=np.array(owner, np.int32),
@@ -100,7 +101,7 @@ def any_instance(seed):
         ),
         riders=Riders(
             id=("a", "b"), x=rng.integers(-3000, 3000, 2).astype(float),
-            y=rng.integers(-3000, 3000, 2).astype(float), cell=np.zeros(2, np.int64),
+            y=rng.integers(-3000, 3000, 2).astype(float),
             free_ms=rng.integers(0, 600_000, 2), speed_mps=rng.choice([3.0, 5.0, 7.7], 2),
             shift_end_ms=rng.choice([1_200_000, 3_000_000, NEVER], 2), load=start.astype(np.int32),
             capacity=np.maximum(start, rng.integers(1, 8, (2, 3))).astype(np.int32),
@@ -115,6 +116,7 @@ def any_instance(seed):
     )  # fmt: skip
     snapshot.check()
     terms = Terms(
+        Scope.whole(snapshot),
         rng.integers(0, 2_000_000, (s, HINGES)),
         rng.integers(0, 4000, (s, HINGES)) * (rng.random((s, HINGES)) < 0.6),
         rng.integers(0, 500_000_000, s) * coin(rng, 0.5),
@@ -331,7 +333,7 @@ def test_put_makes_the_route_that_was_priced(solved):
                 continue
             i, j = positions[p].tolist()
             expected, _ = with_order(it, rider, order, i, j)
-            routes.put(order, rider, i, j)
+            routes.put(it.pairs, np.array([p]))
             assert routes.stops[rider, : routes.length[rider]].tolist() == expected
         assert it.snapshot.riders.route_len.max() <= routes.stops.shape[1]
 

@@ -1,12 +1,14 @@
-"""The sparse matching against a dense one, and the greedy one against both."""
+"""The matching against scipy's, dense and sparse, and the greedy one against both."""
 
 import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
-from dispatch.solve.insertion import INFEASIBLE
+from dispatch.solve.board import INFEASIBLE
 from dispatch.solve.matching import match, match_greedily
 from dispatch.solve.terms import Pairs
 
@@ -69,6 +71,38 @@ def test_the_matching_is_the_cheapest(seed, orders, riders, share):
     chosen, points = match(pairs, cost, dummy)
     is_matching(pairs, cost, chosen)
     assert points == worth(pairs, cost, dummy, chosen) == densely(pairs, cost, dummy)
+
+
+def sparsely(pairs, cost, dummy):
+    """The pairs (rows) that scipy chooses, every asked order having a dummy of its own."""
+    good = np.flatnonzero(cost < INFEASIBLE)
+    orders, o = np.unique(pairs.order[good], return_inverse=True)
+    riders, r = np.unique(pairs.rider[good], return_inverse=True)
+    n, m = len(orders), len(riders)
+    rows, columns = np.append(o, np.arange(n)), np.append(r, m + np.arange(n))
+    points = np.append(cost[good], dummy[orders])
+    table = coo_array(((points - points.min() + 1).astype(float), (rows, columns)), (n, m + n))
+    row, column = min_weight_full_bipartite_matching(table.tocsr())
+    chosen = {(i, j) for i, j in zip(row.tolist(), column.tolist(), strict=True) if j < m}
+    made = zip(good.tolist(), zip(o.tolist(), r.tolist(), strict=True), strict=True)
+    return [p for p, pair in made if pair in chosen]
+
+
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(1, 40),
+    st.integers(1, 40),
+    st.sampled_from([0.05, 0.2, 1.0]),
+    st.sampled_from([2, 5, 20, 1000]),
+)
+def test_of_equally_cheap_matchings_it_is_the_one_that_scipy_gives(
+    seed, orders, riders, share, most
+):
+    """Costs are small numbers, so that there are many."""
+    pairs, cost, dummy = instance(seed, orders, riders, share, least=0, most=most)
+    assert not (cost < INFEASIBLE).any() or (
+        match(pairs, cost, dummy)[0].tolist() == sparsely(pairs, cost, dummy)
+    )
 
 
 @shapes
