@@ -152,6 +152,13 @@ class Columns:
         cells["first_stop"][row] = self._base[row] + first
         cells["stop_count"][row] = len(ahead)
 
+    def pass_stop(self, order: Order, index: int) -> None:
+        """The stop was the next one, and is over."""
+        row, cells = self.order_row[order.id], self.orders.cells
+        cells["first_index"][row] = index + 1
+        cells["first_stop"][row] = self._base[row] + index + 1
+        cells["stop_count"][row] = len(order.stops) - index - 1
+
     def set_declined(self, order: Order) -> None:
         """Who is not to be asked for the order lightly."""
         self._declined[order.id] = order.declined_by
