@@ -77,6 +77,7 @@ class Columns:
         self.rider_ids: list[str] = []
         self.order_row: dict[str, int] = {}
         self.rider_row: dict[str, int] = {}
+        self.stop_at: dict[int, tuple[str, int]] = {}  # of a stop row in use: order, index
         self.recent = Recent(RECENT_PICKUPS)
         self._base: list[int] = []  # of an order row: its first stop row
         self._size: list[int] = []  # of an order row: how many stop rows it owns
@@ -124,6 +125,7 @@ class Columns:
         """The stop's row, whatever it held before."""
         order_row = self.order_row[order.id]
         row, cells, place = self._base[order_row] + index, self.stops.cells, stop.place
+        self.stop_at[row] = order.id, index
         cells["x"][row], cells["y"][row] = self.plane.xy(place.lat, place.lon)
         cells["leave_ms"][row] = stop.leave_ms
         load, at = cells["load"], LOAD_DIMENSIONS * row
@@ -183,11 +185,6 @@ class Columns:
     def rows_of(self, order_id: str) -> range:
         row = self.order_row[order_id]
         return range(self._base[row], self._base[row] + self._size[row])
-
-    def stop_at(self, row: int) -> tuple[str, int]:
-        """The order and the index in it of a stop row in use."""
-        order_row = self.stops.cells["order"][row]
-        return self.order_ids[order_row], row - self._base[order_row]
 
     # --- riders ---
 

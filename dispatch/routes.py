@@ -98,7 +98,9 @@ class Routes:
 
     def _leave(self, row: int, stop: int, free_ms: int) -> None:
         route = self.columns.route(row)
-        if stop in route:
+        if route and route[0] == stop:
+            self.columns.set_route(row, route[1:])
+        elif stop in route:
             self.columns.set_route(row, [s for s in route if s != stop])
         self.columns.riders.cells["free_ms"][row] = free_ms
 
@@ -129,7 +131,7 @@ class Routes:
         route = columns.route(row)
         lock = FREE
         if route:
-            order_id, index = columns.stop_at(route[0])
+            order_id, index = columns.stop_at[route[0]]
             state = self._orders[order_id].stops[index].state
             if state is _ARRIVED:
                 lock = AT_STOP
