@@ -29,6 +29,16 @@ def speed_decide(runs: int = 20, as_json: bool = typer.Option(False, "--json")) 
     run(runs, as_json)
 
 
+@speed.command("core")
+def speed_core(
+    scenario: str = "lunch", seed: int = 7, as_json: bool = typer.Option(False, "--json")
+) -> None:
+    """Each event and each round outside `decide`, on a simulated day."""
+    from bench.speed.core import run
+
+    run(scenario, seed, as_json)
+
+
 @load.command("live")
 def load_live(
     orders: int = 600,

@@ -9,6 +9,7 @@ places are metres in the city's plane.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,15 @@ I4 = npt.NDArray[np.int32]
 I1 = npt.NDArray[np.int8]
 F8 = npt.NDArray[np.float64]
 B1 = npt.NDArray[np.bool_]
+
+
+class Ids(tuple[str, ...]):
+    """The names of a table's rows, which also find a row by its name."""
+
+    @cached_property
+    def rows(self) -> dict[str, int]:
+        """The row of each name; not to be changed."""
+        return {name: row for row, name in enumerate(self)}
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

@@ -21,7 +21,7 @@ class Fleet:
 
     def __init__(self, ids: tuple[str, ...], plane: Plane, interval_ms: int, start_ms: int) -> None:
         count = len(ids)
-        self._ids = np.array(ids, dtype=object)
+        self._ids = ids
         self._plane = plane
         self._interval_ms = interval_ms
         self._phase_ms = np.arange(count, dtype=np.int64) * interval_ms // max(count, 1)
@@ -72,7 +72,8 @@ class Fleet:
         self._sent_ms[rows] = at
         lat, lon = self._plane.lat_lon(x, y)
         return Fixes(
-            rider_id=tuple(self._ids[rows].tolist()),
+            rider_id=self._ids,
+            which=rows,
             lat=lat,
             lon=lon,
             at_ms=at + self._off_ms[rows],

@@ -25,6 +25,7 @@ from dispatch.dispatcher import (
     WritePlan,
 )
 from dispatch.engine import GREEDY, MATCHING, decide
+from dispatch.model import Order
 from dispatch.plan import Plan
 from dispatch.referee import check_plan
 from geo.errors import InvalidValue
@@ -168,7 +169,7 @@ class _Run:
 
     # --- what happens ---
 
-    def _publish(self, event: e.Event | e.RiderEvent) -> None:
+    def _publish(self, event: e.Event | e.RiderEvent, after: Order | None) -> None:
         self._log.add(event)
         self._book.add(event)
         if self._on_event is not None:
@@ -177,7 +178,7 @@ class _Run:
             self._promises.add(event)
         if self._up:
             for told in self._faults.deliveries(event):
-                self._dispatcher.receive(told)
+                self._dispatcher.receive(told, after if told is event else None)
         if isinstance(event, e.Event) and isinstance(event.fact, e.Accepted):
             self._await_drop_out(event, event.fact)
 

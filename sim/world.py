@@ -48,7 +48,8 @@ from sim.fleet import Fleet
 from sim.scenario import Scenario
 from sim.streams import stream
 
-Publish = Callable[[e.Event | e.RiderEvent], None]
+Publish = Callable[[e.Event | e.RiderEvent, Order | None], None]
+"""An event, and the order after it if it is of one."""
 Wake = Callable[[int, int], None]
 """(rider row, at_ms): come back to the rider then."""
 
@@ -160,7 +161,7 @@ class World:
         for event in answer:
             before = job.order
             job.order = evolve(before, event)
-            self._publish(event)
+            self._publish(event, job.order)
             self._tell(job, before, event)
         return None
 
@@ -230,7 +231,7 @@ class World:
             return
         for event in answer:
             seat.rider = evolve_rider(seat.rider, event)
-            self._publish(event)
+            self._publish(event, None)
         on = isinstance(command, c.GoOnShift)
         self._fleet.switch(self._row[seat.rider.id], on, command.at_ms)
 
