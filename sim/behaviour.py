@@ -18,6 +18,7 @@ from geo.travel import TravelLaw
 from sim.demand import OrderRequest
 from sim.scenario import RiderKnobs
 
+_arc_ms = getattr(arc_ms, "py_func", arc_ms)  # to call a kernel takes longer than this one works
 _SURE_SHARE = 1 / 3
 """The part of a rider's mean answer time that passes before every answer; the rest is chance."""
 
@@ -318,9 +319,8 @@ class RiderMind:
         """From where he stands to the first stop."""
         stop, law, at_ms = self._route[0], self._law, self._due_ms
         x, y = self.path.x[-1], self.path.y[-1]
-        there_ms = at_ms + arc_ms(
-            x, y, stop.x, stop.y, law.metric, self._ms_per_m, law.quantum_ms
-        )
+        ms_per_m, quantum_ms = self._ms_per_m, law.quantum_ms
+        there_ms = at_ms + _arc_ms(x, y, stop.x, stop.y, law.metric, ms_per_m, quantum_ms)
         self.path = leg(x, y, stop.x, stop.y, at_ms, there_ms, law.metric)
         self._phase, self._due_ms = _GOING, there_ms
         self._report(stop, _HEADING, done)
