@@ -7,7 +7,6 @@ that he would have sent before his last turn is placed at that turn.
 
 from __future__ import annotations
 
-from operator import itemgetter
 from struct import Struct
 from typing import Final
 
@@ -84,9 +83,9 @@ class Fleet:
         )  # fmt: skip
         if not count:
             return None
-        ids = itemgetter(*sent[0, :count].tolist())(self._ids)
         return Fixes(
-            rider_id=ids if count > 1 else (ids,),
+            rider_id=self._ids,
+            which=sent[0, :count].copy(),
             lat=places[0, :count].copy(),
             lon=places[1, :count].copy(),
             at_ms=sent[1, :count].copy(),

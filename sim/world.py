@@ -52,7 +52,8 @@ from sim.streams import stream
 # A member that is looked up in its class costs five times as much as one that is at hand.
 _OFFERED, _DONE = AssignmentState.OFFERED, OrderState.DONE
 
-Publish = Callable[[e.Event | e.RiderEvent], None]
+Publish = Callable[[e.Event | e.RiderEvent, Order | None], None]
+"""(event, the order right after it)."""
 Wake = Callable[[int, int], None]
 """(rider row, at_ms): come back to the rider then."""
 
@@ -87,7 +88,8 @@ class _Job:
 
 
 class World:
-    """`publish` gets every event at once, in order; `wake` is asked to come back to a rider.
+    """`publish` gets every event at once, in order, with the order after it; `wake` is
+    asked to come back to a rider.
 
     `refused` counts commands that changed nothing, by (command, code); `ended` the orders that
     have ended or are done, by state; `placed` all orders so far, `live` those of them that are
@@ -156,8 +158,8 @@ class World:
             return self._refuse(command, answer)
         for event in answer:
             before = job.order
-            job.order = evolve(before, event)
-            self._publish(event)
+            job.order = after = evolve(before, event)
+            self._publish(event, after)
             tell = _TELL.get(type(event.fact))
             if tell is not None:
                 tell(self, job, before, event)
@@ -234,7 +236,7 @@ class World:
             return
         for event in answer:
             seat.rider = evolve_rider(seat.rider, event)
-            self._publish(event)
+            self._publish(event, None)
         self._fleet.switch(seat.row, isinstance(command, c.GoOnShift), command.at_ms)
 
     # --- telling: what the rider and the customer hear of an event, by its fact ---
