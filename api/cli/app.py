@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
+from api.cli import completion
+
 app = typer.Typer(
     name="hexrun",
     help="Real-time dispatch and tracking for instant delivery and errands.",
@@ -30,6 +32,14 @@ app.add_typer(key, name="key")
 Data = Annotated[Path, typer.Option(help="The data folder.", envvar="HEXRUN_DATA")]
 Seed = Annotated[int, typer.Option(help="Names the random streams.", min=0)]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON line instead of a table.")]
+ScenarioName = Annotated[
+    str,
+    typer.Argument(help="A shipped scenario or a YAML file.", autocompletion=completion.scenarios),
+]
+PolicyFile = Annotated[
+    Path | None, typer.Option("--policy", help="A YAML file of policy keys, over its own policy.")
+]
+WorkerCount = Annotated[int, typer.Option("--workers", help="Processes.", min=1, max=64)]
 
 
 def _version(asked: bool) -> None:
@@ -70,7 +80,12 @@ def demo(
     data: Annotated[Path, typer.Option(help="Its folder; the last demo's is removed.")] = Path(
         ".demo"
     ),
-    scenario: Annotated[str, typer.Option(help="A shipped scenario or a YAML file.")] = "demo",
+    scenario: Annotated[
+        str,
+        typer.Option(
+            help="A shipped scenario or a YAML file.", autocompletion=completion.scenarios
+        ),
+    ] = "demo",
     seed: Seed = 1,
 ) -> None:
     """Run a live city with bots and print its KPIs at the end."""
@@ -93,7 +108,10 @@ def demo(
 def role(
     name: Annotated[
         str,
-        typer.Argument(help="dispatcher, gateway, http, sequencer, webhooks, migrate or bots."),
+        typer.Argument(
+            help="dispatcher, gateway, http, sequencer, webhooks, migrate or bots.",
+            autocompletion=completion.roles,
+        ),
     ],
     data: Data = Path("data"),
     scenario: Annotated[str, typer.Option(help="For bots: the city they follow.")] = "demo",
@@ -238,14 +256,28 @@ def key_create(
 
 @sim.command("run")
 def sim_run(
-    scenario: Annotated[str, typer.Argument(help="A shipped scenario or a YAML file.")],
+    scenario: ScenarioName,
     seed: Seed = 1,
+    policy: PolicyFile = None,
+    workers: WorkerCount = 1,
     as_json: AsJson = False,
 ) -> None:
-    """Run a scenario under the virtual clock and print its KPIs."""
-    from api.cli.simulate import run_scenario
+    """Run a scenario under the virtual clock and print its KPIs.
 
-    run_scenario(scenario, seed, as_json)
+    A scenario of several cities runs them side by side in --workers processes. Ctrl-C ends the run
+    and prints what is done, marked as interrupted, with exit code 130; a second one ends at once.
+    """
+    from api.cli.simulate import run
+
+    raise typer.Exit(run(scenario, seed, policy, workers, as_json))
+
+
+@sim.command("scenarios")
+def sim_scenarios(as_json: AsJson = False) -> None:
+    """List the scenarios that come with hexrun, with their size."""
+    from api.cli.listing import list_scenarios
+
+    list_scenarios(as_json)
 
 
 @sim.command("mdrp")
@@ -277,10 +309,15 @@ def sim_replay(
 
 
 @jobs.command("list")
-def jobs_list() -> None:
+def jobs_list(as_json: AsJson = False) -> None:
     """The registered job types and their stops."""
+    from api.cli.output import say
     from dispatch.registry import job_types
 
-    typer.echo(f"{'job type':<16}stops")
+    if as_json:
+        stops = {name: list(job.stop_kinds) for name, job in sorted(job_types().items())}
+        say(json.dumps({"job_types": stops}))
+        return
+    say(f"{'job type':<16}stops")
     for name, job in sorted(job_types().items()):
-        typer.echo(f"{name:<16}{' > '.join(job.stop_kinds)}")
+        say(f"{name:<16}{' > '.join(job.stop_kinds)}")
