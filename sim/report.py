@@ -91,7 +91,7 @@ def table(title: str, shown: Mapping[str, Any]) -> Table:
     out.add_column("figure")
     out.add_column("value", justify="right")
     for name, value in shown.items():
-        out.add_row(*_row(name, value))
+        out.add_row(*value_in_words(name, value))
     return out
 
 
@@ -99,9 +99,9 @@ def rows(title: str, shown: Sequence[Mapping[str, Any]], names: Sequence[str]) -
     """Several things with the same figures, one a row; of their figures those called `names`."""
     out = Table(title=title, title_justify="left")
     for i, name in enumerate(names):
-        out.add_column(_row(name, shown[0][name])[0], justify="right" if i else "left")
+        out.add_column(value_in_words(name, shown[0][name])[0], justify="right" if i else "left")
     for one in shown:
-        out.add_row(*(_row(name, one[name])[1] for name in names))
+        out.add_row(*(value_in_words(name, one[name])[1] for name in names))
     return out
 
 
@@ -110,7 +110,7 @@ def to_json_line(shown: Mapping[str, Any]) -> str:
     return json.dumps(shown, ensure_ascii=False, allow_nan=False)
 
 
-def _row(name: str, value: object) -> tuple[str, str]:
+def value_in_words(name: str, value: object) -> tuple[str, str]:
     """The name in words and the value with its unit; a dash where there is nothing to measure."""
     words = name.replace("_", " ")
     if value is None:
@@ -127,3 +127,17 @@ def _row(name: str, value: object) -> tuple[str, str]:
         form = form.replace(".0f", ".1f")
     unit = form.partition(" ")[2].lower()  # not said twice
     return " ".join(w for w in words.split() if w != unit), form.format(value)
+
+
+def difference_in_words(name: str, mean: float | None, low: float | None) -> str:
+    """A difference and how far its interval reaches to either side, in units fine enough."""
+    if mean is None:
+        return "-"
+    scale, unit = 1.0, ""
+    if name.endswith("_min"):
+        scale, unit = 60.0, " s"
+    elif name.endswith(("_share", "utilisation")):
+        scale, unit = 100.0, " points"
+    if low is None:
+        return f"{mean * scale:+,.3g}{unit}"
+    return f"{mean * scale:+,.3g} ± {(mean - low) * scale:,.2g}{unit}"

@@ -272,6 +272,84 @@ def sim_run(
     raise typer.Exit(run(scenario, seed, policy, workers, as_json))
 
 
+Kpi = Annotated[
+    list[str],
+    typer.Option(
+        "--kpi",
+        help="A figure that is to be precise; may be repeated.",
+        autocompletion=completion.kpis,
+    ),
+]
+PrecisionText = Annotated[
+    str,
+    typer.Option("--precision", help="To either side: 0.5% of A's, 6s, or in the figure's unit."),
+]
+SeedsMin = Annotated[int, typer.Option(help="Seeds of the first stage.", min=4)]
+SeedsMax = Annotated[int, typer.Option(help="Seeds at most.", min=4)]
+
+
+@sim.command("compare")
+def sim_compare(
+    a: Annotated[
+        str,
+        typer.Argument(
+            help="A policy's YAML file, a scenario, or base: the scenario's own policy.",
+            autocompletion=completion.arms,
+        ),
+    ],
+    b: Annotated[
+        str, typer.Argument(help="What it is compared with.", autocompletion=completion.arms)
+    ],
+    scenario: Annotated[
+        str | None,
+        typer.Option(help="What policies are tried on.", autocompletion=completion.scenarios),
+    ] = None,
+    kpi: Kpi = ["click_to_door_mean_min"],  # noqa: B006
+    precision: PrecisionText = "1%",
+    seeds_min: SeedsMin = 8,
+    seeds_max: SeedsMax = 200,
+    seed: Annotated[int, typer.Option(help="The first seed.", min=0)] = 1,
+    workers: WorkerCount = 1,
+    save: Annotated[
+        Path | None, typer.Option(help="Write the figures of every run here, as CSV.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare two policies or scenarios on the same seeds, until the precision is reached.
+
+    Differences are B less A, with 95 % intervals. Ctrl-C reports the seeds that are done.
+    """
+    from api.cli.compare import run_compare
+    from sim.experiments.compare import Design
+
+    design = Design(
+        kpis=tuple(kpi), precision=precision, seeds_min=seeds_min, seeds_max=seeds_max, seed=seed
+    )
+    done = run_compare((a, b), scenario, design, workers=workers, save=save, as_json=as_json)
+    raise typer.Exit(done)
+
+
+@sim.command("aa")
+def sim_aa(
+    table: Annotated[Path, typer.Argument(help="What `hexrun sim compare --save` wrote.")],
+    kpi: Kpi = ["click_to_door_mean_min"],  # noqa: B006
+    precision: PrecisionText = "1%",
+    seeds_min: SeedsMin = 8,
+    draws: Annotated[int, typer.Option(help="How often labels are dealt.", min=1)] = 10_000,
+    seed: Seed = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Check how often `compare` cries wolf: its procedure on labels that chance has dealt."""
+    from api.cli.compare import run_aa
+    from sim.experiments.compare import Design
+
+    # As many seeds as the table has.
+    design = Design(
+        kpis=tuple(kpi), precision=precision, seeds_min=seeds_min, seeds_max=2**31, seed=seed
+    )
+    run_aa(table, design, draws, as_json)
+
+
 @sim.command("scenarios")
 def sim_scenarios(as_json: AsJson = False) -> None:
     """List the scenarios that come with hexrun, with their size."""

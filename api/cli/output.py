@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console, RenderableType
@@ -40,3 +41,16 @@ def show(title: str, shown: Mapping[str, Any], as_json: bool) -> None:
     say_table(table(title, {n: v for n, v in shown.items() if n not in digests}))
     for name, value in digests.items():
         say(f"{name}  {value}")
+
+
+def write_text(path: Path, text: str) -> None:
+    """A whole file or none. Raises CannotWrite for what the disk refuses."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        try:
+            draft.write_text(text, encoding="utf-8")
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
+    except OSError as error:
+        raise CannotWrite(str(path), error.strerror or str(error)) from None
