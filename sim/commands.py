@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from dispatch import events as e
 from sim.day import Day
 from sim.report import RunResult
 from sim.run import Outcome, Progress, Stopwatch, simulate
@@ -20,20 +21,28 @@ def run_scenario(
     scenario: Scenario | str | Path,
     seed: int,
     *,
-    day: Day | None = None,
     stopwatch: Stopwatch,
     progress: Callable[[Progress], None] | None = None,
+    day: Day | None = None,
+    on_event: Callable[[e.Event | e.RiderEvent], None] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> RunResult:
     """Runs a scenario, or one by name or path (raises what `load_scenario` raises).
 
-    `day` as for `simulate`; `stopwatch` gives seconds from any origin, such as
-    `time.perf_counter`; `progress` is called once a simulated minute and at the end; a true answer
-    of `stop`, asked once a simulated minute, ends the run there.
+    `stopwatch` gives seconds from any origin, such as `time.perf_counter`; `progress` is called
+    once a simulated minute and at the end; `day`, `on_event` and `stop` are those of `simulate`.
     """
     if not isinstance(scenario, Scenario):
         scenario = load_scenario(scenario)
-    out = simulate(scenario, seed, day=day, stopwatch=stopwatch, progress=progress, stop=stop)
+    out = simulate(
+        scenario,
+        seed,
+        day=day,
+        stopwatch=stopwatch,
+        progress=progress,
+        on_event=on_event,
+        stop=stop,
+    )
     return result_of(out, scenario.name, seed)
 
 

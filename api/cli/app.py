@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from api.cli import completion
+from api.cli import completion, day
 
 app = typer.Typer(
     name="hexrun",
@@ -399,3 +399,6 @@ def jobs_list(as_json: AsJson = False) -> None:
     say(f"{'job type':<16}stops")
     for name, job in sorted(job_types().items()):
         say(f"{name:<16}{' > '.join(job.stop_kinds)}")
+
+
+day.register(sim)
