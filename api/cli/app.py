@@ -37,7 +37,12 @@ ScenarioName = Annotated[
     typer.Argument(help="A shipped scenario or a YAML file.", autocompletion=completion.scenarios),
 ]
 PolicyFile = Annotated[
-    Path | None, typer.Option("--policy", help="A YAML file of policy keys, over its own policy.")
+    Path | None,
+    typer.Option(
+        "--policy",
+        help="A YAML file of policy keys, over its own policy.",
+        autocompletion=completion.yaml_files,
+    ),
 ]
 WorkerCount = Annotated[int, typer.Option("--workers", help="Processes.", min=1, max=64)]
 

@@ -15,7 +15,7 @@ from api.cli.output import say, say_table, write_text
 from api.cli.progress import bar
 from api.cli.workers import Job, Workers
 from api.clock import monotonic_s
-from geo.errors import InvalidValue, MissingFile
+from geo.errors import CannotWrite, InvalidValue, MissingFile
 from sim.experiments.arms import Arm, read_arm
 from sim.experiments.compare import METHOD, Comparison, Design, compare, report
 from sim.experiments.relabel import false_alarms
@@ -41,12 +41,12 @@ def run_compare(
             raise InvalidValue("kpi", kpi, "one of " + ", ".join(known))
     on = None if scenario is None else load_scenario(scenario)
     arms = (read_arm(names[0], on), read_arm(names[1], on))
+    if save is not None and not save.parent.is_dir():
+        raise CannotWrite(str(save), "there is no such folder")  # now, not after an hour
     began_s = monotonic_s()
     found, runs, orders = _run(arms, design, workers)
     if found is None:
         return INTERRUPTED
-    if save is not None:
-        write_text(save, write_csv(found.table))
     total_s = monotonic_s() - began_s
     shown = {
         "a": names[0],
@@ -69,6 +69,8 @@ def run_compare(
         say(to_json_line(shown))
     else:
         _say_in_words(shown)
+    if save is not None:
+        write_text(save, write_csv(found.table))
     return INTERRUPTED if found.interrupted else 0
 
 

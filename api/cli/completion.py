@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib.metadata import entry_points
 from importlib.resources import files
 from pathlib import Path
 
@@ -31,6 +30,7 @@ KPIS = (
     "income_gini",
 )
 """The figures that are asked for most; `compare` takes any."""
+_YAML = (".yaml", ".yml")
 
 
 def scenarios(incomplete: str) -> list[str]:
@@ -49,33 +49,20 @@ def kpis(incomplete: str) -> list[str]:
     return [name for name in KPIS if name.startswith(incomplete)]
 
 
-def job_types(incomplete: str) -> list[str]:
-    names = {point.name for point in entry_points(group="hexrun.jobs")}
-    return sorted(name for name in names if name.startswith(incomplete))
-
-
 def roles(incomplete: str) -> list[str]:
     names = ("bots", "dispatcher", "gateway", "http", "migrate", "sequencer", "webhooks")
     return [name for name in names if name.startswith(incomplete)]
 
 
 def yaml_files(incomplete: str) -> list[str]:
-    """YAML files and folders that begin so, as they were typed."""
-    head, _, tail = incomplete.rpartition("/")
-    folder = f"{head}/" if head or incomplete.startswith("/") else ""
-    return sorted(_entries(folder, tail))
-
-
-def _entries(folder: str, tail: str) -> Iterator[str]:
+    """YAML files that begin so, as they were typed; none leaves the shell to look for files."""
+    head, slash, tail = incomplete.rpartition("/")
     try:
-        for entry in Path(folder or ".").iterdir():
-            if entry.name.startswith(tail) and not (entry.name.startswith(".") and not tail):
-                if entry.is_dir():
-                    yield f"{folder}{entry.name}/"
-                elif entry.suffix in (".yaml", ".yml"):
-                    yield f"{folder}{entry.name}"
+        entries = [entry.name for entry in Path(head + slash or ".").iterdir()]
     except OSError:
-        return
+        return []
+    found = (name for name in entries if name.startswith(tail) and name.endswith(_YAML))
+    return sorted(head + slash + name for name in found)
 
 
 def _shipped() -> Iterator[str]:
