@@ -206,13 +206,13 @@ class _Run:
             self._dispatcher.receive(event, after)
         else:
             self._promises.add(event)
-            self._deliver(event)
+            self._deliver(event, after)
 
-    def _deliver(self, event: e.Event | e.RiderEvent) -> None:
+    def _deliver(self, event: e.Event | e.RiderEvent, after: Order | None) -> None:
         """To the dispatcher, in a run with faults."""
         if self._up:
             for told in self._faults.deliveries(event):
-                self._dispatcher.receive(told)
+                self._dispatcher.receive(told, after if told is event else None)
         if isinstance(event, e.Event) and isinstance(event.fact, e.Accepted):
             self._await_drop_out(event, event.fact)
 
