@@ -30,15 +30,14 @@ from dispatch.plan import Plan
 from dispatch.referee import check_plan
 from geo.errors import InvalidValue
 from sim.behaviour import CustomerMind
-from sim.city import build_city
 from sim.clock import EventQueue
-from sim.crew import draw_crew
-from sim.demand import draw_demand
+from sim.day import Day, draw_day
 from sim.eventlog import EventLog
 from sim.faults import Fate, Faults
-from sim.kpi import KpiBook, Kpis
+from sim.kpi import KpiBook
 from sim.promises import Promises
 from sim.scenario import Scenario
+from sim.tally import Kpis, Tally, figures
 from sim.world import World
 
 PROGRESS_EVERY_MS = 60_000
@@ -53,7 +52,8 @@ UNAVAILABLE = "unavailable"
 _CUSTOMERS, _RIDERS, _PLANS, _FAULTS = 0, 1, 2, 3
 
 Stopwatch = Callable[[], float]
-Due = Callable[[int], None]
+Due = Callable[[int], None] | int
+"""What waits in the queue: something to call with the time, or the row of a rider to look after."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,9 +73,14 @@ class Outcome:
     `decide_s` is spent in decide, `referee_s` in the referee, `total_s` in all; `refused` counts
     commands that changed nothing by (command, code), `violations` holds the first rules that plans
     broke and, in a run with faults, the first promises. The digest covers every event in order.
+    `tally` and `round_ms` are what the figures were made of, for runs that are put together;
+    `interrupted` says that `stop` ended the run at `end_ms`.
     """
 
     kpis: Kpis
+    tally: Tally
+    round_ms: tuple[float, ...]
+    interrupted: bool
     end_ms: int
     rounds: int
     events: int
@@ -91,13 +96,31 @@ def simulate(
     scenario: Scenario,
     seed: int,
     *,
+    day: Day | None = None,
     stopwatch: Stopwatch,
     progress: Callable[[Progress], None] | None = None,
     on_event: Callable[[e.Event | e.RiderEvent], None] | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> Outcome:
-    """Runs the scenario to its end. `stopwatch` gives seconds from any origin; `progress` is
-    called once a simulated minute; `on_event` sees every event."""
-    return _Run(scenario, seed, stopwatch, progress, on_event).to_the_end()
+    """Runs the scenario to its end: the given day, or the one that scenario and seed draw.
+
+    A given day may be of another scenario (other knobs for the same orders and riders), but of
+    the same place and start, else InvalidValue. `stopwatch` gives seconds from any origin;
+    `progress` is called once a simulated minute; `on_event` sees every event. `stop` is asked once
+    a simulated minute: at a true answer the run ends there, and its figures are those up to then.
+    """
+    return _Run(scenario, seed, day, stopwatch, progress, on_event, stop).to_the_end()
+
+
+def _fitting(day: Day, scenario: Scenario) -> Day:
+    for name, of_day, told in (
+        ("city", day.scenario.city.name, scenario.city.name),
+        ("plane", day.scenario.plane, scenario.plane),
+        ("start_ms", day.scenario.start_ms, scenario.start_ms),
+    ):
+        if of_day != told:
+            raise InvalidValue(f"day.{name}", of_day, f"{told}, as the scenario has it")
+    return day
 
 
 class _Run:
@@ -105,18 +128,21 @@ class _Run:
         self,
         scenario: Scenario,
         seed: int,
+        day: Day | None,
         stopwatch: Stopwatch,
         progress: Callable[[Progress], None] | None,
         on_event: Callable[[e.Event | e.RiderEvent], None] | None,
+        stop: Callable[[], bool] | None,
     ) -> None:
         self._started = stopwatch()
         self._scenario, self._stopwatch = scenario, stopwatch
         self._progress, self._on_event = progress, on_event
+        self._stop, self._interrupted = stop, False
         travel, plane = scenario.travel.build(), scenario.plane
         if travel.law is None:
             raise InvalidValue("travel.model", scenario.travel.model, "a model with a closed form")
-        city = build_city(scenario, seed)
-        self._demand = draw_demand(scenario, city, seed)
+        day = draw_day(scenario, seed) if day is None else _fitting(day, scenario)
+        self._demand = day.demand
         self._queue: EventQueue[Due] = EventQueue(scenario.start_ms)
         self._fresh = partial(Dispatcher, scenario.city.name, plane, travel, scenario.policy)
         self._dispatcher = self._fresh()
@@ -124,9 +150,8 @@ class _Run:
         self._life, self._up = 1, True  # which dispatcher it is, and whether it hears anything
         self._log = EventLog()
         self._book = KpiBook(plane, travel)
-        crew = draw_crew(scenario, city, seed)
-        self._world = World(scenario, crew, travel.law, seed, self._publish, self._wake_rider)
-        knobs, count = scenario.faults, scenario.riders.count
+        self._world = World(scenario, day.crew, travel.law, seed, self._publish, self._wake_rider)
+        knobs, count = scenario.faults, len(day.crew)
         self._faults = Faults(knobs, seed, scenario.start_ms, scenario.duration_s, count)
         self._promises = Promises() if knobs.any else None
         self._world.set_clocks(self._faults.clock_off_ms)
@@ -144,28 +169,31 @@ class _Run:
         world.start()
         self._await_customer(0)
         self._await_faults()
-        while world.placed < len(self._demand) or world.live:
-            due_ms = self._next()
-            if due_ms is None or due_ms > last_ms:
+        orders = len(self._demand)
+        while (world.placed < orders or world.live) and not self._interrupted:
+            due_ms, wake_ms = queue.next_at(), self._dispatcher.wake_at()
+            if wake_ms is not None and (due_ms is None or wake_ms < due_ms):
+                # A tick later than the one before, or time would stand still.
+                wake_ms = max(wake_ms, queue.now_ms, self._ticked_ms + 1)
+            first = due_ms is not None and (wake_ms is None or due_ms <= wake_ms)
+            next_ms = due_ms if first else wake_ms
+            if next_ms is None or next_ms > last_ms:
                 end_ms = last_ms
                 break
-            if queue.next_at() == due_ms:
-                queue.pop()(due_ms)
+            end_ms = next_ms
+            if first:
+                due = queue.pop()
+                if isinstance(due, int):
+                    world.rider_due(due, next_ms)
+                else:
+                    due(next_ms)
             else:
-                queue.advance(due_ms)
-                self._tick(due_ms)
-            self._carry_out(self._dispatcher.outbox())
-            end_ms = due_ms
+                queue.advance(next_ms)
+                self._tick(next_ms)
+            effects = self._dispatcher.outbox()
+            if effects:
+                self._carry_out(effects)
         return self._outcome(end_ms)
-
-    def _next(self) -> int | None:
-        """When something is due next; what waits in the queue comes before a tick."""
-        times = [self._queue.next_at()]
-        wake_ms = self._dispatcher.wake_at()
-        if wake_ms is not None:
-            # A tick later than the one before, or time would stand still.
-            times.append(max(wake_ms, self._queue.now_ms, self._ticked_ms + 1))
-        return min((t for t in times if t is not None), default=None)
 
     # --- what happens ---
 
@@ -174,8 +202,14 @@ class _Run:
         self._book.add(event)
         if self._on_event is not None:
             self._on_event(event)
-        if self._promises is not None:
+        if self._promises is None:
+            self._dispatcher.receive(event, after)
+        else:
             self._promises.add(event)
+            self._deliver(event, after)
+
+    def _deliver(self, event: e.Event | e.RiderEvent, after: Order | None) -> None:
+        """To the dispatcher, in a run with faults."""
         if self._up:
             for told in self._faults.deliveries(event):
                 self._dispatcher.receive(told, after if told is event else None)
@@ -183,8 +217,8 @@ class _Run:
             self._await_drop_out(event, event.fact)
 
     def _wake_rider(self, row: int, at_ms: int) -> None:
-        due = partial(self._world.rider_due, row)
-        self._queue.schedule(max(at_ms, self._queue.now_ms), due, _RIDERS)
+        now_ms = self._queue.now_ms
+        self._queue.schedule(at_ms if at_ms > now_ms else now_ms, row, _RIDERS)
 
     def _await_customer(self, i: int) -> None:
         if i < len(self._demand):
@@ -215,12 +249,14 @@ class _Run:
         before = self._stopwatch()
         self._dispatcher.tick(now_ms)
         self._tick_s = self._stopwatch() - before
-        if self._progress is not None and now_ms - self._told_ms >= PROGRESS_EVERY_MS:
+        if now_ms - self._told_ms >= PROGRESS_EVERY_MS:
             self._told_ms = now_ms
+            self._interrupted = self._stop is not None and self._stop()
             self._tell_progress(now_ms)
 
     def _tell_progress(self, now_ms: int) -> None:
-        assert self._progress is not None
+        if self._progress is None:
+            return
         placed = self._world.placed
         ended = placed - self._world.live
         self._progress(Progress(at_ms=now_ms, orders=len(self._demand), placed=placed, ended=ended))
@@ -324,13 +360,15 @@ class _Run:
             self._dispatcher.receive(self._world.known())
 
     def _outcome(self, end_ms: int) -> Outcome:
-        kpis = self._book.result(end_ms, self._round_ms, self._refused_plans)
-        if self._progress is not None:
-            self._tell_progress(end_ms)
-        if self._promises is not None:
+        tally = self._book.tally(end_ms)
+        self._tell_progress(end_ms)
+        if self._promises is not None and not self._interrupted:
             self._violations += self._promises.end(end_ms)
         return Outcome(
-            kpis=kpis,
+            kpis=figures(tally, self._round_ms, self._refused_plans),
+            tally=tally,
+            round_ms=tuple(self._round_ms),
+            interrupted=self._interrupted,
             end_ms=end_ms,
             rounds=len(self._round_ms),
             events=self._log.count,

@@ -19,12 +19,12 @@ def fleet(count=1, interval_ms=1):
     return made
 
 
+def senders(fixes):
+    return tuple(fixes.rider_id[row] for row in fixes.which.tolist())
+
+
 def places(fixes):
     return list(zip(*PLANE.xy(fixes.lat, fixes.lon), strict=True))
-
-
-def senders(fixes):
-    return tuple(fixes.rider_id[row] for row in fixes.which)
 
 
 @given(
