@@ -9,8 +9,6 @@ from typing import Annotated, Any
 import typer
 
 from api.cli.orderlog import BadRows, Date, Zone, bad_of, refusal_told
-from api.cli.simulate import bar, show
-from api.clock import monotonic_s
 from geo.errors import InvalidValue, MissingFile
 
 
@@ -67,11 +65,15 @@ def register(sim: typer.Typer) -> None:
             untold=untold,
             as_json=as_json,
         )
-        run(options)
+        raise typer.Exit(run(options))
 
 
-def run(options: DayOptions) -> None:
-    """Reads the folder, runs the day and prints its figures."""
+def run(options: DayOptions) -> int:
+    """Reads the folder, runs the day and prints its figures; the exit code, 130 after Ctrl-C."""
+    from api.cli.interrupt import INTERRUPTED, stoppable
+    from api.cli.output import show
+    from api.cli.progress import bar, simulated
+    from api.clock import monotonic_s
     from dispatch.policy import Policy
     from sim.commands import run_scenario
     from sim.days import DayBook, fastest_mps, real_day
@@ -103,10 +105,12 @@ def run(options: DayOptions) -> None:
     )
     book = DayBook(orders.log)
     title = f"{folder}, seed {options.seed}"
-    with bar(title, len(orders.log)) as (progress, task):
+    began_ms = real.day.scenario.start_ms
+    with bar(title, len(orders.log)) as (progress, task), stoppable() as stop:
 
         def told(now: Told) -> None:
-            progress.update(task, completed=now.ended)
+            at = simulated(now.at_ms - began_ms)
+            progress.update(task, completed=now.ended, total=now.orders, at=at)
 
         result = run_scenario(
             real.day.scenario,
@@ -115,6 +119,7 @@ def run(options: DayOptions) -> None:
             progress=told,
             day=real.day,
             on_event=book.add,
+            stop=stop,
         )
     mended = sum(orders.report.mended.values()) + sum(couriers.report.mended.values())
     found: dict[str, Any] = figures(result)
@@ -129,3 +134,4 @@ def run(options: DayOptions) -> None:
         "rows_dropped": orders.report.bad_rows + couriers.report.bad_rows,
     }
     show(title, found, options.as_json)
+    return INTERRUPTED if result.interrupted else 0

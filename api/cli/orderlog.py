@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from api.cli.simulate import show
+from api.cli.output import say, show
 from geo.errors import InvalidValue, MissingFile
 
 if TYPE_CHECKING:
@@ -57,8 +57,8 @@ def register(sim: typer.Typer) -> None:
             show(str(log), read.report.as_dict() | {"written": str(out)}, as_json)
             return
         for line in read.report.lines():
-            typer.echo(line)
-        typer.echo(f"{len(read.log)} orders are in {out}")
+            say(line)
+        say(f"{len(read.log)} orders are in {out}")
 
 
 def read_order_log(
