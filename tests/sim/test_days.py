@@ -22,6 +22,7 @@ from sim.demand import draw_demand
 from sim.logs.reading import read_couriers, read_log, read_mdrp
 from sim.logs.report import BadLog, Kind
 from sim.logs.table import VEHICLES
+from sim.logs.writing import write_log
 from sim.run import simulate
 from sim.scenario import load_scenario
 
@@ -151,6 +152,16 @@ def test_a_day_runs_as_logged(logs):
     assert on["1"][0] == couriers.on_ms[0]
     assert on["1"][1].place.lat == couriers.lat[0]
     assert run(real).event_log_sha256 == outcome.event_log_sha256
+
+
+def test_a_day_in_our_own_format_is_the_same_day(logs, tmp_path):
+    folder = tmp_path / "ours"
+    folder.mkdir()
+    for log, name in zip(logs, ("orders.csv", "couriers.csv"), strict=True):
+        write_log(log, folder / name)
+    ours = read_log(folder).log, read_couriers(folder).log
+    days = [real_day("d", *pair, 1, policy=QUICK) for pair in (logs, ours)]
+    assert run(days[0]).event_log_sha256 == run(days[1]).event_log_sha256
 
 
 def test_an_untold_ready_time_is_true_all_the_same(logs):
