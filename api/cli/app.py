@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from api.cli import completion, day
+from api.cli import completion, day, orderlog
 
 app = typer.Typer(
     name="hexrun",
@@ -407,3 +407,4 @@ def jobs_list(as_json: AsJson = False) -> None:
 
 
 day.register(sim)
+orderlog.register(sim)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from api.cli.orderlog import BadRows, Date, Zone, bad_of, refusal_told
 from geo.errors import InvalidValue, MissingFile
 
 
@@ -39,13 +40,9 @@ def register(sim: typer.Typer) -> None:
         policy: Annotated[
             Path | None, typer.Option(help="YAML of policy keys, laid over the shipped policy.")
         ] = None,
-        bad: Annotated[
-            str, typer.Option(help="What becomes of a log with bad rows: stop or drop.")
-        ] = "stop",
-        zone: Annotated[str | None, typer.Option(help="The time zone of the files.")] = None,
-        date: Annotated[
-            str | None, typer.Option(help="The day of files that have times of the day only.")
-        ] = None,
+        bad: BadRows = "stop",
+        zone: Zone = None,
+        date: Date = None,
         untold: Annotated[
             bool, typer.Option("--untold", help="Nobody is told when the goods will be ready.")
         ] = False,
@@ -90,8 +87,12 @@ def run(options: DayOptions) -> int:
         raise InvalidValue("folder", str(folder), "a real day; a benchmark's: hexrun sim mdrp")
     if not (folder / COURIERS_NAME).is_file():
         raise MissingFile(str(folder / COURIERS_NAME), "the couriers of a day")
-    orders = read_log(folder, bad=bad, zone=options.zone, day=options.date)
-    couriers = read_couriers(folder, bad=bad, zone=options.zone, day=options.date)
+    with refusal_told(options.as_json):
+        orders = read_log(folder, bad=bad, zone=options.zone, day=options.date)
+        couriers = read_couriers(folder, bad=bad, zone=options.zone, day=options.date)
+    for report in (orders.report, couriers.report):
+        if not report.good:
+            typer.echo("\n".join(report.lines()), err=True)
     policy = Policy() if options.policy is None else read_policy(options.policy, Policy())
     real = real_day(
         f"day-{folder.resolve().name}",
@@ -134,12 +135,3 @@ def run(options: DayOptions) -> int:
     }
     show(title, found, options.as_json)
     return INTERRUPTED if result.interrupted else 0
-
-
-def bad_of(text: str) -> Any:
-    """What becomes of bad rows, by its name; InvalidValue for none."""
-    from sim.logs.report import Bad
-
-    if text not in tuple(Bad):
-        raise InvalidValue("--bad", text, "one of " + ", ".join(Bad))
-    return Bad(text)
