@@ -83,6 +83,14 @@ def to_text(cell: int) -> str:
     return cast(str, h3.int_to_str(_checked(cell)))
 
 
+def of_text(text: str) -> int:
+    """The cell of h3's hexadecimal notation; InvalidValue for anything else."""
+    try:
+        return _checked(int(text, 16))
+    except (ValueError, InvalidValue):
+        raise InvalidValue("cell", text, "an H3 cell such as 8831aa5555fffff") from None
+
+
 def _checked(cell: int) -> int:
     cell = int(cell)
     if not h3.is_valid_cell(cell):
