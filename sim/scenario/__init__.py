@@ -20,6 +20,7 @@ from sim.scenario.reading import (
     shipped,
 )
 from sim.scenario.riders import (
+    SCOOTER,
     SPEED_LIMIT_MPS,
     BreakKnobs,
     HomeKnobs,
@@ -37,6 +38,7 @@ __all__ = [
     "HOUR_MS",
     "LEGAL_SPEED_MPS",
     "QUARTERS",
+    "SCOOTER",
     "SPEED_LIMIT_MPS",
     "WEEKDAYS",
     "BreakKnobs",

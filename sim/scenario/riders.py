@@ -59,8 +59,8 @@ class Vehicle:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HomeKnobs:
-    """Home is where a rider starts his shift. Of the offers whose pickup is farther than `far_m` from home they accept `far_factor`
-    times as many as of the others; 0 for `far_m` is never too far."""
+    """Home is where a rider starts his shift. Of the offers whose pickup is farther than `far_m`
+    from it he accepts `far_factor` times as many as of the others; at 0 m nothing is too far."""
 
     __pydantic_config__ = FORBID
 

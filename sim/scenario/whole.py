@@ -72,11 +72,12 @@ class Scenario:
         told = "0 where demand.rates are given, 1 or more where not"
         need(bool(table) != bool(orders.count), "orders.count", orders.count, told)
         need(not (table and orders.peaks), "orders.peaks", "some", "none with demand.rates")
-        named = {"demand.rates": table.rates, "days": self.days, "bursts": self.bursts}
-        for path, rows in named.items():
-            for i, row in enumerate(rows):
-                known = not row.job_type or row.job_type in self.jobs
-                need(known, f"{path}.{i}.job_type", row.job_type, "one of the scenario's jobs")
+        named = [(f"demand.rates.{i}", rate.job_type) for i, rate in enumerate(table.rates)]
+        named += [(f"days.{i}", day.job_type) for i, day in enumerate(self.days)]
+        named += [(f"bursts.{i}", burst.job_type) for i, burst in enumerate(self.bursts)]
+        for path, name in named:
+            known = not name or name in self.jobs
+            need(known, f"{path}.job_type", name, "one of the scenario's jobs")
 
     @property
     def plane(self) -> Plane:
