@@ -7,6 +7,7 @@ HexrunError
 ├── IllegalMove           a life-cycle table has no such transition; nothing changed
 ├── BrokenSnapshot        a snapshot that breaks its own rules; names the row
 ├── MissingFile           a file that a folder must hold is not there
+├── CannotWrite           a file that was asked for cannot be written; says why
 ├── Conflict              the same key was used for something else
 │   ├── StaleEpoch        a plan of an owner whose lease another one has taken
 │   ├── PriceExpired      a price that was promised for a time that is over
@@ -66,6 +67,14 @@ class MissingFile(HexrunError):
     def __init__(self, path: str, needed_for: str) -> None:
         self.path, self.needed_for = path, needed_for
         super().__init__(f"{path}: no such file, needed for {needed_for}")
+
+
+class CannotWrite(HexrunError):
+    """`path` cannot be written, for `reason`; nothing half-written is left there."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        self.path, self.reason = path, reason
+        super().__init__(f"{path}: cannot be written: {reason}")
 
 
 class Conflict(HexrunError):

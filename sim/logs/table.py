@@ -14,6 +14,8 @@ from geo.errors import InvalidValue
 F8 = NDArray[np.float64]
 I8 = NDArray[np.int64]
 
+VEHICLES = ("foot", "walking", "bicycle", "scooter", "motorcycle", "car")
+"""What a courier may have; "walking" is how some logs say foot."""
 _PLACES = (("pickup_lat", 90.0), ("pickup_lon", 180.0), ("door_lat", 90.0), ("door_lon", 180.0))
 
 
@@ -23,8 +25,9 @@ class OrderLog:
 
     `zone` is an IANA name: local hours and weekdays are read in it. `merchant` is "" where nobody
     knows it; a place is NaN where a job has no such stop. `ready_ms` is when the goods were said to
-    be ready, `promise_ms` when the customer was told to have them; each is `dispatch.snapshot.NEVER`
-    where nothing was said. `load` counts items. Raises InvalidValue, naming the column, for columns that break this.
+    be ready, `promise_ms` when the customer was told to have them: `dispatch.snapshot.NEVER` where
+    nothing was said. `load` counts items. Raises InvalidValue, naming the column and the row, for
+    columns that break this.
     """
 
     zone: str
@@ -87,8 +90,8 @@ class OrderLog:
 class CourierLog:
     """n couriers by id: where they came on (WGS-84 degrees), from when to when (ms UTC).
 
-    Raises InvalidValue, naming the column, for columns that break this. Who was on for no time at
-    all has `off_ms` at `on_ms`.
+    Who was on for no time at all has `off_ms` at `on_ms`. Raises InvalidValue, naming the column
+    and the row, for columns that break this.
     """
 
     zone: str
