@@ -78,6 +78,11 @@ def edge_m(resolution: int = POOL_RESOLUTION) -> float:
         raise InvalidValue("resolution", resolution, "a resolution from 0 to 15") from None
 
 
+def resolution_of(cell: int) -> int:
+    """0 to 15, the finer the larger."""
+    return cast(int, h3.get_resolution(_checked(cell)))
+
+
 def to_text(cell: int) -> str:
     """A cell in h3's hexadecimal notation, as maps and keys write it."""
     return cast(str, h3.int_to_str(_checked(cell)))

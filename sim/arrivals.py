@@ -116,7 +116,7 @@ def _by_table(
 ) -> Iterator[Batch]:
     jobs, _ = _jobs(scenario)
     members = _members(city)
-    for name, cell, expected in _expected(scenario, local):
+    for name, cell, expected in expected_orders(scenario, local):
         streams = partial(stream, seed, "demand", "cell", name, cell)
         job = jobs.index(name)
         rng = streams("times")
@@ -144,8 +144,9 @@ def _members(city: City) -> dict[int, I8]:
     return dict(zip(cells.tolist(), parts, strict=True))
 
 
-def _expected(scenario: Scenario, local: LocalTime) -> Iterator[tuple[str, str, F8]]:
-    """(job type, cell, orders expected in each quarter hour of the run), of what has rates."""
+def expected_orders(scenario: Scenario, local: LocalTime) -> Iterator[tuple[str, str, F8]]:
+    """(job type, cell, orders expected in each quarter hour of the run), of what has rates; special
+    days, rain and bursts left out."""
     table: dict[tuple[str, str], dict[str, F8]] = {}
     days: dict[str, set[str]] = {}
     jobs, shares = _jobs(scenario)

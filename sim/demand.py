@@ -6,6 +6,7 @@ otherwise changes nothing about the order.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -21,7 +22,7 @@ from sim.city import F8, I8, City
 from sim.doors import DoorLaw
 from sim.hours import LocalTime, local_time
 from sim.prep import congested, late_ms, prep_ms
-from sim.scenario import Scenario
+from sim.scenario import Promise, Scenario
 from sim.weather import DemandFactor, draw_spells
 
 
@@ -151,7 +152,6 @@ def draw_demand(scenario: Scenario, city: City, seed: int) -> Demand:
         pickup_lon=lon[merchant],
         door_lat=door_lat,
         door_lon=door_lon,
-        promise_ms=np.full(len(merchant), NEVER, np.int64),
         ids=tuple(ids[row] for row in order.tolist()),
         **columns,
     )
@@ -191,4 +191,17 @@ def _columns(
         "items": streams("items").integers(1, scenario.orders.items_max + 1, count),
         "unreachable": unreachable,
         "tip_fen": tip_fen,
+        "promise_ms": _promises(knobs.promises, batch),
     }
+
+
+def _promises(promises: Sequence[Promise], batch: Batch) -> I8:
+    """When each order is promised; NEVER for what its job type promises."""
+    count = len(batch.at_ms)
+    if not promises:
+        return np.full(count, NEVER, np.int64)
+    after_ms = np.array([round(p.minutes * 60_000) for p in promises] + [NEVER], np.int64)
+    ends = np.cumsum([p.share for p in promises])
+    ends[-1] = 1.0 if ends[-1] > 1.0 - 1e-4 else ends[-1]  # rounded shares leave nobody over
+    row = np.searchsorted(ends, batch.streams("promises").random(count), side="right")
+    return np.where(row < len(promises), batch.at_ms + after_ms[row], NEVER)

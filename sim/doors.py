@@ -6,14 +6,16 @@ from functools import lru_cache
 
 import numpy as np
 
-from geo.cells import boundary_of, of_text
+from geo.cells import boundary_of, cells_of, of_text, resolution_of
 from geo.distance import Plane
 from sim.city import F8, I8, City, pulled_inside
-from sim.scenario import CityKnobs, Scenario
+from sim.scenario import ANY, CityKnobs, Scenario
 from sim.streams import Streams
 
 _DOOR_MIN_M = 30.0
 _SIDES = 6
+_DIRECTIONS = 12
+"""Of so many directions, evenly turned from the one drawn, one is taken by where orders go."""
 
 
 class DoorLaw:
@@ -22,8 +24,12 @@ class DoorLaw:
     def __init__(self, scenario: Scenario, city: City) -> None:
         self._knobs, self._city = scenario.city, city
         rows: dict[int, list[tuple[int, float]]] = {}
+        self._often: dict[int, float] = {}
         for row in scenario.demand.doors:
-            rows.setdefault(of_text(row.cell), []).append((of_text(row.door_cell), row.share))
+            if row.cell == ANY:
+                self._often[of_text(row.door_cell)] = row.share
+            else:
+                rows.setdefault(of_text(row.cell), []).append((of_text(row.door_cell), row.share))
         self._table = {
             cell: (np.array([c for c, _ in to], np.int64), np.cumsum([share for _, share in to]))
             for cell, to in rows.items()
@@ -32,10 +38,29 @@ class DoorLaw:
     def draw(self, merchant: I8, streams: Streams) -> tuple[F8, F8]:
         """(x, y) in metres of a door for each order from a merchant (a row of the city)."""
         city = self._city
-        x, y = _at_a_distance(self._knobs, city.x[merchant], city.y[merchant], streams("doors"))
+        from_x, from_y = city.x[merchant], city.y[merchant]
+        x, y = _at_a_distance(self._knobs, from_x, from_y, streams("doors"))
+        if self._often:
+            x, y = self._turned(from_x, from_y, x, y, streams("door turns"))
         if self._table:
             self._by_table(city.cell[merchant], x, y, streams)
         return x, y
+
+    def _turned(
+        self, from_x: F8, from_y: F8, x: F8, y: F8, rng: np.random.Generator
+    ) -> tuple[F8, F8]:
+        """As far away, but where doors are, as often as they are there (importance resampling:
+        D. Rubin 1987); as drawn where there are none all around."""
+        turn = np.exp(2j * np.pi * np.arange(_DIRECTIONS) / _DIRECTIONS)
+        around = (from_x + 1j * from_y)[:, None] + (x - from_x + 1j * (y - from_y))[:, None] * turn
+        lat, lon = self._city.plane.lat_lon(around.real.ravel(), around.imag.ravel())
+        cells = cells_of(lat, lon, resolution_of(next(iter(self._often))))
+        often = np.array([self._often.get(cell, 0.0) for cell in cells.tolist()])
+        ends = np.cumsum(often.reshape(around.shape), axis=1)
+        at = rng.random(len(x)) * ends[:, -1]
+        pick = np.where(ends[:, -1] > 0, (ends <= at[:, None]).sum(axis=1), 0)
+        found = around[np.arange(len(x)), np.minimum(pick, _DIRECTIONS - 1)]
+        return found.real.copy(), found.imag.copy()
 
     def _by_table(self, cell: I8, x: F8, y: F8, streams: Streams) -> None:
         """Moves the doors that the table places."""

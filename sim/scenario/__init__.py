@@ -8,6 +8,7 @@ from sim.scenario.orders import (
     CustomerKnobs,
     OrderKnobs,
     Peak,
+    Promise,
     RainKnobs,
     SpecialDay,
     Spell,
@@ -29,7 +30,7 @@ from sim.scenario.riders import (
     Vehicle,
 )
 from sim.scenario.table import ANY, QUARTERS, DemandKnobs, Doors, KnownMerchant, Rate
-from sim.scenario.tables import read_table, write_table
+from sim.scenario.tables import TABLES, read_table, table_text
 from sim.scenario.town import CityKnobs, TravelKnobs
 from sim.scenario.whole import Scenario
 
@@ -40,6 +41,7 @@ __all__ = [
     "QUARTERS",
     "SCOOTER",
     "SPEED_LIMIT_MPS",
+    "TABLES",
     "WEEKDAYS",
     "BreakKnobs",
     "Burst",
@@ -55,6 +57,7 @@ __all__ = [
     "MerchantKnobs",
     "OrderKnobs",
     "Peak",
+    "Promise",
     "RainKnobs",
     "Rate",
     "RiderKnobs",
@@ -70,5 +73,5 @@ __all__ = [
     "read_table",
     "read_yaml",
     "shipped",
-    "write_table",
+    "table_text",
 ]

@@ -51,12 +51,25 @@ class OrderKnobs:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Promise:
+    """`share` of the orders are promised `minutes` after they are placed."""
+
+    __pydantic_config__ = FORBID
+
+    minutes: float
+    share: float
+
+    def __post_init__(self) -> None:
+        need_over_zero(self, "customers.promises", "minutes")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CustomerKnobs:
     """A share `cancel_share` cancels what is not picked up after `patience_s` on average.
 
     A share `unreachable_share` is not at the door: the rider waits `wait_s`, reports the stop as
     failed, and brings the goods back. A share `tip_share` tips, `tip_fen` on average, once the
-    order is done.
+    order is done. Orders of none of the `promises` have what their job type promises.
     """
 
     __pydantic_config__ = FORBID
@@ -67,12 +80,14 @@ class CustomerKnobs:
     wait_s: float = 300.0
     tip_share: float = 0.0
     tip_fen: float = 300.0
+    promises: tuple[Promise, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("cancel_share", "unreachable_share", "tip_share"):
             need_share(f"customers.{name}", getattr(self, name))
         need_over_zero(self, "customers", "patience_s")
         need_zero_or_more(self, "customers", "wait_s", "tip_fen")
+        need_shares("customers.promises", [promise.share for promise in self.promises])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

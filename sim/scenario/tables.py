@@ -1,4 +1,4 @@
-"""The tables of a scenario's demand as CSV files, read and written; imports csv.
+"""The tables of a scenario's demand as CSV, read and written; imports csv.
 
 A table of rates has a column for each part of the day, named by the local time at which it begins
 (`00:00`, `00:15`, ...); the other tables have a column for each key of a row.
@@ -7,6 +7,7 @@ A table of rates has a column for each part of the day, named by the local time 
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, asdict, fields
@@ -42,24 +43,24 @@ def read_table(name: str, path: Path) -> list[dict[str, Any]]:
         return [_row(line, parts, numbers, f"{path.name}, line {lines.line_num}") for line in lines]
 
 
-def write_table(name: str, path: Path, rows: Iterable[Row]) -> None:
-    """Writes rows of the table `name`; numbers with six digits."""
-    rows = list(rows)
-    with path.open("w", encoding="utf-8", newline="") as file:
-        out = csv.writer(file, lineterminator="\n")
-        if name == "rates":
-            count = max((len(row.per_h) for row in rows if isinstance(row, Rate)), default=1)
-            out.writerow(["job_type", "weekday", "cell", *_begins(count)])
-            for row in rows:
-                assert isinstance(row, Rate)
-                again = count // len(row.per_h)
-                spread = [f"{rate:.6g}" for rate in row.per_h for _ in range(again)]
-                out.writerow([row.job_type, row.weekday, row.cell, *spread])
-            return
-        out.writerow([f.name for f in fields(TABLES[name])])
+def table_text(name: str, rows: Iterable[Row]) -> str:
+    """Rows of the table `name` as CSV; numbers with eight digits at most."""
+    rows, text = list(rows), io.StringIO()
+    out = csv.writer(text, lineterminator="\n")
+    if name == "rates":
+        count = max((len(row.per_h) for row in rows if isinstance(row, Rate)), default=1)
+        out.writerow(["job_type", "weekday", "cell", *_begins(count)])
         for row in rows:
-            values = asdict(row).values()
-            out.writerow([f"{v:.8g}" if isinstance(v, float) else v for v in values])
+            assert isinstance(row, Rate)
+            again = count // len(row.per_h)
+            spread = [f"{rate:.6g}" for rate in row.per_h for _ in range(again)]
+            out.writerow([row.job_type, row.weekday, row.cell, *spread])
+        return text.getvalue()
+    out.writerow([f.name for f in fields(TABLES[name])])
+    for row in rows:
+        values = asdict(row).values()
+        out.writerow([f"{v:.8g}" if isinstance(v, float) else v for v in values])
+    return text.getvalue()
 
 
 def _begins(count: int) -> list[str]:
