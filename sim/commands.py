@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from dispatch import events as e
+from sim.day import Day
 from sim.report import RunResult
 from sim.run import Progress, Stopwatch, simulate
 from sim.scenario import Scenario, load_scenario
@@ -21,15 +23,26 @@ def run_scenario(
     *,
     stopwatch: Stopwatch,
     progress: Callable[[Progress], None] | None = None,
+    day: Day | None = None,
+    on_event: Callable[[e.Event | e.RiderEvent], None] | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> RunResult:
     """Runs a scenario, or one by name or path (raises what `load_scenario` raises).
 
     `stopwatch` gives seconds from any origin, such as `time.perf_counter`; `progress` is called
-    once a simulated minute and at the end.
+    once a simulated minute and at the end; `day`, `on_event` and `stop` are those of `simulate`.
     """
     if not isinstance(scenario, Scenario):
         scenario = load_scenario(scenario)
-    out = simulate(scenario, seed, stopwatch=stopwatch, progress=progress)
+    out = simulate(
+        scenario,
+        seed,
+        day=day,
+        stopwatch=stopwatch,
+        progress=progress,
+        on_event=on_event,
+        stop=stop,
+    )
     created = out.kpis["orders_created"]
     assert created is not None
     return RunResult(

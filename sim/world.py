@@ -26,8 +26,9 @@ from dispatch.model import (
     RouteStop,
     StopState,
 )
-from dispatch.registry import job_type
+from dispatch.registry import JobType, Quote, job_type
 from dispatch.transitions import Refusal, apply, apply_rider, evolve, evolve_rider
+from geo.errors import InvalidValue
 from geo.motion import Path
 from geo.travel import TravelLaw
 from sim.behaviour import (
@@ -190,14 +191,7 @@ class World:
 
     def _place(self, mind: CustomerMind, request: OrderRequest, now_ms: int) -> None:
         kind = job_type(request.job_type)
-        quote = kind.quote(request.form, now_ms)
-        if request.promise_ms is not None:
-            width_ms = quote.promise_to_ms - quote.promise_from_ms
-            quote = replace(
-                quote,
-                promise_from_ms=request.promise_ms - width_ms,
-                promise_to_ms=request.promise_ms,
-            )
+        quote = _quoted(kind, request, now_ms)
         order = kind.order(request.order_id, self._city, request.form, quote, now_ms)
         places = [self._plane.xy(s.place.lat, s.place.lon) for s in order.stops]
         self._jobs[order.id] = _Job(order, mind, places)
@@ -363,6 +357,25 @@ _REPORTS: dict[StopState, type[c.Head] | type[c.Arrive] | type[c.FinishStop]] = 
     StopState.ARRIVED: c.Arrive,
     StopState.DONE: c.FinishStop,
 }
+
+
+def _quoted(kind: JobType, request: OrderRequest, now_ms: int) -> Quote:
+    """What the job type asks and promises; what a real day has promised stands instead.
+
+    A real day has orders that the job type would refuse today, such as too long a way: they were
+    taken, so they are, without a price.
+    """
+    promise_ms = request.promise_ms
+    try:
+        quote = kind.quote(request.form, now_ms)
+    except InvalidValue:
+        if promise_ms is None:
+            raise
+        return Quote(lines=(), promise_from_ms=promise_ms, promise_to_ms=promise_ms)
+    if promise_ms is None:
+        return quote
+    from_ms = promise_ms - (quote.promise_to_ms - quote.promise_from_ms)
+    return replace(quote, promise_from_ms=from_ms, promise_to_ms=promise_ms)
 
 
 def _seat(scenario: Scenario, member: Member, law: TravelLaw, seed: int) -> _Seat:

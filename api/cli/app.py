@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
+from api.cli import day
+
 app = typer.Typer(
     name="hexrun",
     help="Real-time dispatch and tracking for instant delivery and errands.",
@@ -284,3 +286,6 @@ def jobs_list() -> None:
     typer.echo(f"{'job type':<16}stops")
     for name, job in sorted(job_types().items()):
         typer.echo(f"{name:<16}{' > '.join(job.stop_kinds)}")
+
+
+day.register(sim)
