@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from dataclasses import dataclass
-from itertools import pairwise
+from operator import gt
 
 from geo.errors import InvalidValue
 from geo.travel import MANHATTAN
@@ -24,11 +24,12 @@ class Path:
     t_ms: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        if not len(self.x) == len(self.y) == len(self.t_ms) >= 1:
-            lengths = (len(self.x), len(self.y), len(self.t_ms))
+        t_ms = self.t_ms
+        if not len(self.x) == len(self.y) == len(t_ms) >= 1:
+            lengths = (len(self.x), len(self.y), len(t_ms))
             raise InvalidValue("path", lengths, "columns of one length, 1 or more")
-        if any(b < a for a, b in pairwise(self.t_ms)):
-            raise InvalidValue("path.t_ms", self.t_ms, "times that never fall")
+        if len(t_ms) > 1 and any(map(gt, t_ms, t_ms[1:])):
+            raise InvalidValue("path.t_ms", t_ms, "times that never fall")
 
     def at(self, t_ms: float) -> tuple[float, float]:
         """(x, y) in metres at an instant."""

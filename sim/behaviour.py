@@ -7,7 +7,6 @@ what `act` gives. Places are metres in the city's plane, instants ms UTC.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from enum import Enum, auto
 from math import hypot
 
 import numpy as np
@@ -90,20 +89,16 @@ class Fix(Value, frozen=True, kw_only=True):
     speed_mps: float
 
 
-class _Phase(Enum):
-    STANDING = auto()  # nothing to do
-    LEAVING = auto()  # done here; on his way from `due`
-    GOING = auto()  # there at `due`
-    AT_STOP = auto()  # can act at `due`
-
-
-class _Shift(Enum):
-    BEFORE = auto()
-    ON = auto()
-    OFF = auto()
-
+# What he is about, and his shift: numbers, since they are looked at several times an event.
+_STANDING = 0  # nothing to do
+_LEAVING = 1  # done here; on his way from `_due_ms`
+_GOING = 2  # there at `_due_ms`
+_AT_STOP = 3  # can act at `_due_ms`
+_BEFORE, _ON, _OFF = range(3)
 
 _RANK = {StopState.PLANNED: 0, StopState.HEADING: 1, StopState.ARRIVED: 2, StopState.DONE: 3}
+_HEADING, _ARRIVED, _DONE = 1, 2, 3
+_STATE = tuple(_RANK)
 
 
 class RiderMind:
@@ -114,7 +109,31 @@ class RiderMind:
     riding when the route's first stop becomes another, but serves a stop at which he has arrived.
     Stops of one kind in a row at one door take one approach and one leave. After the end of his
     shift he takes nothing more, and goes off when he has nothing left.
+
+    `due_ms` is when `act` has something to do, ms UTC; None while only news can move him. `path` is
+    where he was and will be, replaced whenever he sets out, stops or is diverted.
     """
+
+    __slots__ = (
+        "_accepted",
+        "_answers",
+        "_arrived_ms",
+        "_deadline",
+        "_due_ms",
+        "_knobs",
+        "_law",
+        "_ms_per_m",
+        "_phase",
+        "_reported",
+        "_rng",
+        "_route",
+        "_same_door",
+        "_shift",
+        "_shift_end_ms",
+        "_shift_start_ms",
+        "due_ms",
+        "path",
+    )
 
     def __init__(
         self,
@@ -130,88 +149,86 @@ class RiderMind:
     ) -> None:
         self._knobs, self._law, self._rng = knobs, law, rng
         self._ms_per_m = law.ms_per_m(speed_mps)
-        self._shift = _Shift.BEFORE
+        self._shift = _BEFORE
         self._shift_start_ms, self._shift_end_ms = shift_start_ms, shift_end_ms
-        self._answers: dict[tuple[str, int], tuple[int, bool, str]] = {}
+        # Offers by (order, number): until when, and what he will say when, if he says anything.
         self._deadline: dict[tuple[str, int], int] = {}
+        self._answers: dict[tuple[str, int], tuple[int, bool, str]] = {}
         self._accepted: set[str] = set()
         self._route: list[StopAhead] = []
-        self._reported: dict[tuple[str, int, int], StopState] = {}
-        self._phase = _Phase.STANDING
+        # How far each stop is, by its key: what he has reported or was told, whichever is more.
+        self._reported: dict[tuple[str, int, int], int] = {}
+        self._phase = _STANDING
         self._due_ms = 0
         self._arrived_ms = 0
         self._same_door = False
         self.path = Path((x,), (y,), (shift_start_ms,))
-        """Where he was and will be; replaced whenever he sets out, stops or is diverted."""
+        self.due_ms: int | None = shift_start_ms
 
     # --- what he hears ---
 
     def offered(self, now_ms: int, offer: OfferSeen) -> None:
         """An offer arrives; one he already knows changes nothing."""
         key = offer.order_id, offer.number
-        if self._shift is not _Shift.ON or key in self._deadline:
+        if self._shift != _ON or key in self._deadline:
             return
         self._deadline[key] = offer.deadline_ms
         mood, wait = self._rng.random(), self._rng.exponential()
-        delay_s = self._knobs.answer_s * (_SURE_SHARE + (1.0 - _SURE_SHARE) * wait)
+        knobs = self._knobs
+        delay_s = knobs.answer_s * (_SURE_SHARE + (1.0 - _SURE_SHARE) * wait)
         at_ms = now_ms + int(delay_s * 1000)
-        if mood >= self._knobs.accept_share + self._knobs.ignore_share:
+        if mood >= knobs.accept_share + knobs.ignore_share:
             self._answers[key] = (at_ms, False, "busy")
-        elif mood < self._knobs.accept_share:
+        elif mood < knobs.accept_share:
             self._answers[key] = (at_ms, True, "")
+        self._look_ahead()
 
     def offer_over(self, order_id: str, number: int) -> None:
         """The offer timed out, was taken back, or his answer came too late."""
         self._forget_offer((order_id, number))
         self._accepted.discard(order_id)
+        self._look_ahead()
 
     def route(self, now_ms: int, stops: Iterable[StopAhead]) -> None:
         """His whole route as the server has it now, first stop first.
 
         What he has reported meanwhile counts more than what the server knew when it sent this.
         """
-        told = _in_order([s for s in stops if self._state(s) is not StopState.DONE])
-        ids = {s.order_id for s in told}
-        self._reported = {k: v for k, v in self._reported.items() if k[0] in ids}
-        self._accepted -= ids
-        if self._phase is _Phase.AT_STOP:
+        told = self._still_to_serve(stops)
+        first = told[0] if told else None
+        if self._phase == _AT_STOP:
             told = self._staying(now_ms, told)
-        elif self._phase is _Phase.GOING:
-            here, first = self._route[0], told[0] if told else None
-            if first is None or (first.key, first.x, first.y) != (here.key, here.x, here.y):
+        elif self._phase == _GOING:
+            here = self._route[0]
+            if first is not here and (first is None or not _same_stop(first, here)):
                 self._stand(now_ms, *self.path.at(now_ms))
                 self._turn_away(now_ms)
-        elif self._phase is _Phase.STANDING and told:
+        elif self._phase == _STANDING and told:
             self._turn_away(now_ms)
         self._route = told
+        self._look_ahead()
 
     # --- what he does ---
 
     def wake_at(self) -> int | None:
         """When `act` has something to do, ms UTC; None while only news can move him."""
-        if self._shift is _Shift.BEFORE:
-            return self._shift_start_ms
-        due = [at_ms for at_ms, _, _ in self._answers.values()]
-        if self._phase is not _Phase.STANDING:
-            due.append(self._due_ms)
-        elif self._may_go():
-            due.append(self._shift_end_ms)
-        return min(due, default=None)
+        return self.due_ms
 
     def act(self, now_ms: int) -> list[Action]:
         """All that is due by now, in order."""
         done: list[Action] = []
-        if self._shift is _Shift.BEFORE and now_ms >= self._shift_start_ms:
+        if self._shift == _BEFORE and now_ms >= self._shift_start_ms:
             self._start(now_ms, done)
         if self._answers:
             self._answer(now_ms, done)
-        while self._phase is not _Phase.STANDING and self._due_ms <= now_ms:
+        while self._phase != _STANDING and self._due_ms <= now_ms:
             self._step(done)
-        if self._may_go() and now_ms >= self._shift_end_ms:
-            self._shift = _Shift.OFF
+        if now_ms >= self._shift_end_ms and self._may_go():
+            self._shift = _OFF
             self._answers.clear()
             self._deadline.clear()
             done.append(EndShift())
+        self._look_ahead()
         return done
 
     def position(self, now_ms: int) -> tuple[float, float]:
@@ -222,7 +239,7 @@ class RiderMind:
         """What his phone reads now."""
         x, y = self.path.at(now_ms)
         speed = 0.0
-        if self._phase is _Phase.GOING and self.path.t_ms[0] <= now_ms < self.path.t_ms[-1]:
+        if self._phase == _GOING and self.path.t_ms[0] <= now_ms < self.path.t_ms[-1]:
             xs, ys = self.path.x, self.path.y
             way_m = sum(hypot(xs[i + 1] - xs[i], ys[i + 1] - ys[i]) for i in range(len(xs) - 1))
             speed = way_m * 1000 / (self.path.t_ms[-1] - self.path.t_ms[0])
@@ -230,16 +247,29 @@ class RiderMind:
 
     # --- inside ---
 
+    def _look_ahead(self) -> None:
+        """Keeps `due_ms` right; called at the end of all that may change it."""
+        if self._shift == _BEFORE:
+            return
+        due: int | None = None
+        if self._phase != _STANDING:
+            due = self._due_ms
+        elif self._may_go():
+            due = self._shift_end_ms
+        for at_ms, _, _ in self._answers.values():
+            if due is None or at_ms < due:
+                due = at_ms
+        self.due_ms = due
+
     def _start(self, now_ms: int, done: list[Action]) -> None:
         if now_ms >= self._shift_end_ms:
-            self._shift = _Shift.OFF
+            self._shift = _OFF
             return
-        self._shift = _Shift.ON
+        self._shift = _ON
         done.append(StartShift(shift_end_ms=self._shift_end_ms))
 
     def _may_go(self) -> bool:
-        idle = self._phase is _Phase.STANDING and not self._accepted
-        return self._shift is _Shift.ON and idle
+        return self._shift == _ON and self._phase == _STANDING and not self._accepted
 
     def _answer(self, now_ms: int, done: list[Action]) -> None:
         due = [(at, key) for key, (at, _, _) in self._answers.items() if at <= now_ms]
@@ -261,38 +291,53 @@ class RiderMind:
 
     def _step(self, done: list[Action]) -> None:
         """One change of phase, at `_due_ms`."""
-        if self._phase is _Phase.LEAVING:
+        if self._phase == _LEAVING:
             if self._route:
                 self._set_out(done)
             else:
-                self._phase = _Phase.STANDING
+                self._phase = _STANDING
             return
         stop = self._route[0]
-        if self._phase is _Phase.GOING:
+        if self._phase == _GOING:
             self._stand(self._due_ms, stop.x, stop.y)
-            self._report(stop, StopState.ARRIVED, done)
-            self._phase = _Phase.AT_STOP
+            self._report(stop, _ARRIVED, done)
+            self._phase = _AT_STOP
             self._arrived_ms = self._due_ms
             if not self._same_door:
                 self._arrived_ms += self._service_ms(stop.approach_ms)
             self._due_ms = max(self._arrived_ms, stop.ready_ms)
             return
-        self._report(stop, StopState.DONE, done)
-        self._route.pop(0)
-        self._phase = _Phase.LEAVING
+        self._report(stop, _DONE, done)
+        del self._route[0]
+        self._phase = _LEAVING
         self._same_door = bool(self._route) and _one_door(stop, self._route[0])
         if not self._same_door:
             self._due_ms += self._service_ms(stop.leave_ms)
 
     def _set_out(self, done: list[Action]) -> None:
-        stop = self._route[0]
-        x, y = self.path.at(self._due_ms)
-        law = self._law
-        ride_ms = arc_ms(x, y, stop.x, stop.y, law.metric, self._ms_per_m, law.quantum_ms)
-        there_ms = self._due_ms + ride_ms
-        self.path = leg(x, y, stop.x, stop.y, self._due_ms, there_ms, law.metric)
-        self._phase, self._due_ms = _Phase.GOING, there_ms
-        self._report(stop, StopState.HEADING, done)
+        """From where he stands to the first stop."""
+        stop, law, at_ms = self._route[0], self._law, self._due_ms
+        x, y = self.path.x[-1], self.path.y[-1]
+        there_ms = at_ms + arc_ms(
+            x, y, stop.x, stop.y, law.metric, self._ms_per_m, law.quantum_ms
+        )
+        self.path = leg(x, y, stop.x, stop.y, at_ms, there_ms, law.metric)
+        self._phase, self._due_ms = _GOING, there_ms
+        self._report(stop, _HEADING, done)
+
+    def _still_to_serve(self, stops: Iterable[StopAhead]) -> list[StopAhead]:
+        """What he has not served yet of a route that he is told, in an order that can be ridden."""
+        reported, told = self._reported, []
+        for stop in stops:
+            key = stop.key
+            known = max(reported.get(key, 0), _RANK.get(stop.state, _DONE))
+            if known != _DONE:
+                reported[key] = known
+                told.append(stop)
+        ids = {stop.order_id for stop in told}
+        self._reported = {key: known for key, known in reported.items() if key[0] in ids}
+        self._accepted -= ids
+        return _in_order(told)
 
     def _staying(self, now_ms: int, told: list[StopAhead]) -> list[StopAhead]:
         """The route with the stop at which he stands first; he leaves at once if it is gone."""
@@ -302,10 +347,10 @@ class RiderMind:
             self._turn_away(now_ms)
             return told
         self._due_ms = max(self._arrived_ms, here.ready_ms)
-        return [here, *(s for s in told if s.key != key)]
+        return [here, *(s for s in told if s is not here)]
 
     def _turn_away(self, now_ms: int) -> None:
-        self._phase, self._due_ms, self._same_door = _Phase.LEAVING, now_ms, False
+        self._phase, self._due_ms, self._same_door = _LEAVING, now_ms, False
 
     def _stand(self, now_ms: int, x: float, y: float) -> None:
         self.path = Path((x,), (y,), (now_ms,))
@@ -317,14 +362,15 @@ class RiderMind:
         spread = 1.0 + knobs.service_spread * (2.0 * self._rng.random() - 1.0)
         return int(planned_ms * knobs.service_factor * spread)
 
-    def _state(self, stop: StopAhead) -> StopState:
-        own = self._reported.get(stop.key, stop.state)
-        return max(own, stop.state, key=lambda state: _RANK.get(state, 3))
+    def _report(self, stop: StopAhead, state: int, done: list[Action]) -> None:
+        key = stop.key
+        if self._reported.get(key, 0) < state:
+            self._reported[key] = state
+            done.append(Report(order_id=stop.order_id, stop=stop.stop, state=_STATE[state]))
 
-    def _report(self, stop: StopAhead, state: StopState, done: list[Action]) -> None:
-        if _RANK[self._state(stop)] < _RANK[state]:
-            self._reported[stop.key] = state
-            done.append(Report(order_id=stop.order_id, stop=stop.stop, state=state))
+
+def _same_stop(a: StopAhead, b: StopAhead) -> bool:
+    return (a.key, a.x, a.y) == (b.key, b.x, b.y)
 
 
 def _one_door(a: StopAhead, b: StopAhead) -> bool:
@@ -333,6 +379,13 @@ def _one_door(a: StopAhead, b: StopAhead) -> bool:
 
 def _in_order(stops: list[StopAhead]) -> list[StopAhead]:
     """The route with each order's stops in their order, whatever the sender made of it."""
+    last: dict[str, int] = {}
+    for stop in stops:
+        if stop.stop < last.get(stop.order_id, -1):
+            break
+        last[stop.order_id] = stop.stop
+    else:
+        return stops
     theirs: dict[str, list[StopAhead]] = {}
     for stop in stops:
         theirs.setdefault(stop.order_id, []).append(stop)
