@@ -11,7 +11,6 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dispatch.model import Place, StopKind
 from dispatch.registry import OrderForm, StopForm, job_type
@@ -32,8 +31,8 @@ class OrderRequest:
 
     The form's pickup is ready, as told, at its `earliest_ms`, and truly at `ready_ms`. The customer
     cancels at `cancel_at_ms` what is not picked up by then, or never (None). `promise_ms` is what
-    a real day has promised; None for what the job type promises. An `unreachable` one does not
-    come to the door; one who has the goods gives `tip_fen`.
+    a real day has promised; None for what the job type promises. One who does not come to the
+    door lets the rider wait there for `no_answer_ms`; who has the goods gives `tip_fen`.
     """
 
     order_id: str
@@ -43,7 +42,7 @@ class OrderRequest:
     ready_ms: int
     cancel_at_ms: int | None
     promise_ms: int | None = None
-    unreachable: bool = False
+    no_answer_ms: int | None = None
     tip_fen: int = 0
 
 
@@ -56,7 +55,8 @@ class Demand:
     are ready `prep_ms` after the placement, as told (NEVER: nothing is told), and in truth
     `late_ms` later than told (or than the placement). `cancel_after_ms` is NEVER for a customer
     who does not cancel, `promise_ms` an instant, NEVER for what the job type promises. Orders have
-    the ids `ids`, or numbers if there are none.
+    the ids `ids`, or numbers if there are none. `no_answer_ms` is NEVER where somebody comes to the
+    door; without it, as without `tip_fen`, that is so for all.
     """
 
     at_ms: I8
@@ -74,7 +74,7 @@ class Demand:
     promise_ms: I8
     items: I8
     ids: tuple[str, ...] = ()
-    unreachable: NDArray[np.bool_] | None = None
+    no_answer_ms: I8 | None = None
     tip_fen: I8 | None = None
 
     def __post_init__(self) -> None:
@@ -91,11 +91,22 @@ class Demand:
     def __len__(self) -> int:
         return len(self.at_ms)
 
+    def tips(self) -> dict[str, int]:
+        """What riders are given once they have delivered, fen by order id."""
+        if self.tip_fen is None:
+            return {}
+        rows = np.flatnonzero(self.tip_fen).tolist()
+        return {self._id(row): int(self.tip_fen[row]) for row in rows}
+
+    def _id(self, i: int) -> str:
+        return self.ids[i] if self.ids else f"o{i:07d}"
+
     def request(self, i: int) -> OrderRequest:
         """The i-th request. Raises IndexError beyond the last, UnknownName for its job type."""
         at_ms, row = int(self.at_ms[i]), int(self.merchant[i])
         prep_ms, cancel_ms = int(self.prep_ms[i]), int(self.cancel_after_ms[i])
         promise_ms = int(self.promise_ms[i])
+        no_answer_ms = NEVER if self.no_answer_ms is None else int(self.no_answer_ms[i])
         told_ms = at_ms + prep_ms if prep_ms < NEVER else None
         name = self.jobs[int(self.job[i])]
         merchant_id = self.merchants[row] if row >= 0 else ""
@@ -106,7 +117,7 @@ class Demand:
         )
         door = StopForm(place=Place(lat=float(self.door_lat[i]), lon=float(self.door_lon[i])))
         kinds = job_type(name).stop_kinds
-        order_id = self.ids[i] if self.ids else f"o{i:07d}"
+        order_id = self._id(i)
         return OrderRequest(
             order_id=order_id,
             at_ms=at_ms,
@@ -120,7 +131,7 @@ class Demand:
             ready_ms=(at_ms if told_ms is None else told_ms) + int(self.late_ms[i]),
             cancel_at_ms=None if cancel_ms >= NEVER else at_ms + cancel_ms,
             promise_ms=None if promise_ms >= NEVER else promise_ms,
-            unreachable=self.unreachable is not None and bool(self.unreachable[i]),
+            no_answer_ms=None if no_answer_ms >= NEVER else no_answer_ms,
             tip_fen=0 if self.tip_fen is None else int(self.tip_fen[i]),
         )
 
@@ -172,13 +183,14 @@ def _columns(
     rng = streams("cancel")
     cancels = rng.random(count) < knobs.cancel_share
     patience_ms = knobs.patience_s * rng.uniform(0.5, 1.5, count) * 1000
-    tip_fen, unreachable = np.zeros(count, np.int64), np.zeros(count, np.bool_)
+    tip_fen, no_answer_ms = np.zeros(count, np.int64), np.full(count, NEVER, np.int64)
     if knobs.tip_share:
         rng = streams("tips")
         tips = rng.random(count) < knobs.tip_share
         tip_fen[tips] = np.rint(knobs.tip_fen * rng.standard_exponential(count))[tips]
     if knobs.unreachable_share:
-        unreachable = streams("unreachable").random(count) < knobs.unreachable_share
+        away = streams("unreachable").random(count) < knobs.unreachable_share
+        no_answer_ms[away] = int(knobs.wait_s * 1000)
     return {
         "at_ms": batch.at_ms,
         "merchant": merchant,
@@ -189,7 +201,7 @@ def _columns(
         "late_ms": late.astype(np.int64),
         "cancel_after_ms": np.where(cancels, patience_ms, NEVER).astype(np.int64),
         "items": streams("items").integers(1, scenario.orders.items_max + 1, count),
-        "unreachable": unreachable,
+        "no_answer_ms": no_answer_ms,
         "tip_fen": tip_fen,
         "promise_ms": _promises(knobs.promises, batch),
     }
