@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from api.cli import day
+from api.cli import day, fit
 
 app = typer.Typer(
     name="hexrun",
@@ -289,3 +289,4 @@ def jobs_list() -> None:
 
 
 day.register(sim)
+fit.register(sim)
