@@ -58,7 +58,9 @@ def build_city(scenario: Scenario, seed: int) -> City:
         x, y = plane.xy(np.array([m.lat for m in known]), np.array([m.lon for m in known]))
         popular = np.array([m.weight for m in known])
     else:
-        x, y, popular = _draw_merchants(scenario, seed, hot, weight)
+        # Rates say how busy a cell is: where merchants are must not change with them.
+        even = np.full(len(hot), 1.0 / len(hot)) if scenario.demand else weight
+        x, y, popular = _draw_merchants(scenario, seed, hot, even)
         ids = tuple(f"m{row:05d}" for row in range(len(x)))
     lat, lon = plane.lat_lon(x, y)
     cell = cells_of(lat, lon)

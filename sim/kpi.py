@@ -53,8 +53,8 @@ class KpiBook:
 
     An event of an order that was placed, or a rider who came on shift, before the book began is
     left out. Ridden metres are those from each place where a rider reported to the next (shift
-    start, arrivals); a detour after a diversion is not in them. `tips` are what riders are given for
-    the orders that they deliver, fen by order id: no event tells.
+    start, arrivals); a detour after a diversion is not in them. `tips` are what riders are given
+    for the orders that they deliver, fen by order id: no event tells.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""A fit and its goodness as figures by name, for people and programs; imports neither rich nor I/O."""
+"""A fit and its goodness as figures by name, for people and programs; does no I/O."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ def fit_figures(fitted: Fitted) -> dict[str, Any]:
         out |= {
             f"kernel_quarters{mark}": fit.kernel_quarters,
             f"weekday_shape{mark}": round(fit.weekday_shape, 3),
-            f"cell_shape{mark}": round(fit.cell_shape, 3),
+            f"cell_hour_shape{mark}": round(fit.cell_hour_shape, 3),
+            f"cell_quarter_shape{mark}": round(fit.cell_quarter_shape, 3),
+            f"cell_weekday_shape{mark}": round(fit.cell_weekday_shape, 3),
         }
     out |= {
         "prep_told": fitted.prep.orders,

@@ -189,4 +189,6 @@ def _told(knobs: Any, usual: Any) -> dict[str, Any]:
 def _listed(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_listed(one) for one in value]
+    if isinstance(value, dict):  # no list that is empty is told: it is the default
+        return {key: _listed(one) for key, one in value.items() if one != ()}
     return value

@@ -94,8 +94,8 @@ class DemandKnobs:
     """Where and when orders come from, as an alternative to `orders.count` and hot spots.
 
     Orders are Poisson at `factor` times the `rates`. Without `merchants` the scenario's
-    `merchants.count` are drawn into the cells by their rates; a cell with rates but no known
-    merchant is served by one in its middle.
+    `merchants.count` are drawn evenly around the cells; a cell with rates but no merchant is
+    served by one in its middle.
     """
 
     __pydantic_config__ = FORBID

@@ -44,7 +44,7 @@ def read_table(name: str, path: Path) -> list[dict[str, Any]]:
 
 
 def table_text(name: str, rows: Iterable[Row]) -> str:
-    """Rows of the table `name` as CSV; numbers with eight digits at most."""
+    """Rows of the table `name` as CSV; numbers with twelve digits at most."""
     rows, text = list(rows), io.StringIO()
     out = csv.writer(text, lineterminator="\n")
     if name == "rates":
@@ -59,7 +59,7 @@ def table_text(name: str, rows: Iterable[Row]) -> str:
     out.writerow([f.name for f in fields(TABLES[name])])
     for row in rows:
         values = asdict(row).values()
-        out.writerow([f"{v:.8g}" if isinstance(v, float) else v for v in values])
+        out.writerow([f"{v:.12g}" if isinstance(v, float) else v for v in values])
     return text.getvalue()
 
 
