@@ -113,10 +113,10 @@ def test_a_held_out_day_is_like_the_fitted_ones(known, fitted, log_of):
 
 
 def test_the_true_city_passes_as_often_as_it_should(known, log_of):
-    found = [goodness(known, log_of(known, 1, seed=100 + n)) for n in range(12)]
+    found = [goodness(known, log_of(known, 1, seed=100 + n)) for n in range(8)]
     p = np.array([good.measures[0].p for good in found])
-    assert (p < 0.05).sum() <= 3  # 0.6 of 12 on average; more than 3 once in 450 times
-    assert p.mean() == pytest.approx(0.5, abs=0.33)  # four standard errors
+    assert (p < 0.05).sum() <= 2  # 0.4 of 8 on average; more than 2 once in 170 times
+    assert p.mean() == pytest.approx(0.5, abs=0.41)  # four standard errors
     chance = [m for good in found for m in good.measures if m.name == "pickup_cells_js_bits"]
     ratio = np.mean([m.fitted / m.perfect for m in chance])
     assert ratio == pytest.approx(1.0, abs=0.4)
