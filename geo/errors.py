@@ -18,6 +18,7 @@ HexrunError
 ├── Unreadable            personal data whose key is missing, or that were changed
 ├── RateLimited           too many requests for now; says when to ask again
 ├── Unavailable           a server that is needed does not answer; asking again may help
+├── RunFailed             one of several simulated runs came to no end; names the run
 ├── FolderInUse           a data folder is owned by another live process
 └── StartupError          a part that is needed to start is missing or did not come up
 """
@@ -142,6 +143,14 @@ class Overloaded(Unavailable):
     def __init__(self, what: str) -> None:
         self.what = what
         super().__init__(f"too much at once ({what}): ask again in some seconds")
+
+
+class RunFailed(HexrunError):
+    """One of several simulated runs, `run`, came to no end."""
+
+    def __init__(self, run: str, why: str) -> None:
+        self.run, self.why = run, why
+        super().__init__(f"{run}: {why}")
 
 
 class FolderInUse(HexrunError):

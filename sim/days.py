@@ -12,8 +12,9 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from dispatch import events as e
-from dispatch.model import Place, Rider
+from dispatch.model import Place, Rider, StopKind
 from dispatch.policy import Policy
+from dispatch.registry import job_type
 from dispatch.snapshot import NEVER
 from geo.distance import Plane
 from geo.errors import InvalidValue
@@ -144,6 +145,37 @@ def demand_of(orders: OrderLog, *, told: bool = True) -> Demand:
         items=orders.load,
         ids=orders.id,
     )
+
+
+def log_of(demand: Demand, zone: str) -> OrderLog:
+    """Requests as the log that a city would have of them; the inverse of `demand_of`.
+
+    What a job type promises is not in it: promises are NEVER unless the day gives them.
+    """
+    stops = [_ends(job_type(name).stop_kinds) for name in demand.jobs]
+    pickup, door = np.array(stops, np.bool_).T[:, demand.job]
+    told = demand.prep_ms < NEVER
+    ids = demand.ids or tuple(demand.request(i).order_id for i in range(len(demand)))
+    merchants = (*demand.merchants, "")  # -1 is nobody's
+    return OrderLog(
+        zone=zone,
+        id=ids,
+        placed_ms=demand.at_ms,
+        job_type=tuple(demand.jobs[n] for n in demand.job.tolist()),
+        merchant=tuple(merchants[n] for n in demand.merchant.tolist()),
+        pickup_lat=np.where(pickup, demand.pickup_lat, np.nan),
+        pickup_lon=np.where(pickup, demand.pickup_lon, np.nan),
+        door_lat=np.where(door, demand.door_lat, np.nan),
+        door_lon=np.where(door, demand.door_lon, np.nan),
+        ready_ms=np.where(told, demand.at_ms + np.where(told, demand.prep_ms, 0), NEVER),
+        promise_ms=demand.promise_ms,
+        load=demand.items,
+    )
+
+
+def _ends(kinds: tuple[StopKind, ...]) -> tuple[bool, bool]:
+    """Whether a job has a pickup, and a door."""
+    return StopKind.PICKUP in kinds, any(kind is not StopKind.PICKUP for kind in kinds)
 
 
 class DayBook:

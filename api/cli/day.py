@@ -8,8 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from api.cli.simulate import bar, show
-from api.clock import monotonic_s
+from api.cli.orderlog import BadRows, Date, Zone, bad_of, refusal_told
 from geo.errors import InvalidValue, MissingFile
 
 
@@ -41,13 +40,9 @@ def register(sim: typer.Typer) -> None:
         policy: Annotated[
             Path | None, typer.Option(help="YAML of policy keys, laid over the shipped policy.")
         ] = None,
-        bad: Annotated[
-            str, typer.Option(help="What becomes of a log with bad rows: stop or drop.")
-        ] = "stop",
-        zone: Annotated[str | None, typer.Option(help="The time zone of the files.")] = None,
-        date: Annotated[
-            str | None, typer.Option(help="The day of files that have times of the day only.")
-        ] = None,
+        bad: BadRows = "stop",
+        zone: Zone = None,
+        date: Date = None,
         untold: Annotated[
             bool, typer.Option("--untold", help="Nobody is told when the goods will be ready.")
         ] = False,
@@ -70,11 +65,15 @@ def register(sim: typer.Typer) -> None:
             untold=untold,
             as_json=as_json,
         )
-        run(options)
+        raise typer.Exit(run(options))
 
 
-def run(options: DayOptions) -> None:
-    """Reads the folder, runs the day and prints its figures."""
+def run(options: DayOptions) -> int:
+    """Reads the folder, runs the day and prints its figures; the exit code, 130 after Ctrl-C."""
+    from api.cli.interrupt import INTERRUPTED, stoppable
+    from api.cli.output import show
+    from api.cli.progress import bar, simulated
+    from api.clock import monotonic_s
     from dispatch.policy import Policy
     from sim.commands import run_scenario
     from sim.days import DayBook, fastest_mps, real_day
@@ -88,8 +87,12 @@ def run(options: DayOptions) -> None:
         raise InvalidValue("folder", str(folder), "a real day; a benchmark's: hexrun sim mdrp")
     if not (folder / COURIERS_NAME).is_file():
         raise MissingFile(str(folder / COURIERS_NAME), "the couriers of a day")
-    orders = read_log(folder, bad=bad, zone=options.zone, day=options.date)
-    couriers = read_couriers(folder, bad=bad, zone=options.zone, day=options.date)
+    with refusal_told(options.as_json):
+        orders = read_log(folder, bad=bad, zone=options.zone, day=options.date)
+        couriers = read_couriers(folder, bad=bad, zone=options.zone, day=options.date)
+    for report in (orders.report, couriers.report):
+        if not report.good:
+            typer.echo("\n".join(report.lines()), err=True)
     policy = Policy() if options.policy is None else read_policy(options.policy, Policy())
     real = real_day(
         f"day-{folder.resolve().name}",
@@ -102,10 +105,12 @@ def run(options: DayOptions) -> None:
     )
     book = DayBook(orders.log)
     title = f"{folder}, seed {options.seed}"
-    with bar(title, len(orders.log)) as (progress, task):
+    began_ms = real.day.scenario.start_ms
+    with bar(title, len(orders.log)) as (progress, task), stoppable() as stop:
 
         def told(now: Told) -> None:
-            progress.update(task, completed=now.ended)
+            at = simulated(now.at_ms - began_ms)
+            progress.update(task, completed=now.ended, total=now.orders, at=at)
 
         result = run_scenario(
             real.day.scenario,
@@ -114,6 +119,7 @@ def run(options: DayOptions) -> None:
             progress=told,
             day=real.day,
             on_event=book.add,
+            stop=stop,
         )
     mended = sum(orders.report.mended.values()) + sum(couriers.report.mended.values())
     found: dict[str, Any] = figures(result)
@@ -128,12 +134,4 @@ def run(options: DayOptions) -> None:
         "rows_dropped": orders.report.bad_rows + couriers.report.bad_rows,
     }
     show(title, found, options.as_json)
-
-
-def bad_of(text: str) -> Any:
-    """What becomes of bad rows, by its name; InvalidValue for none."""
-    from sim.logs.report import Bad
-
-    if text not in tuple(Bad):
-        raise InvalidValue("--bad", text, "one of " + ", ".join(Bad))
-    return Bad(text)
+    return INTERRUPTED if result.interrupted else 0

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import RenderableType
 
-from api.cli.day import bad_of
+from api.cli.orderlog import BadRows, Date, Map, Zone, bad_of, read_order_log, refusal_told
+from api.cli.output import say, say_table
 from geo.errors import InvalidValue
 
 if TYPE_CHECKING:
-    from sim.logs.table import OrderLog
+    from sim.logs.report import Report
+    from sim.logs.table import CourierLog, OrderLog
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,16 +55,10 @@ def register(sim: typer.Typer) -> None:
                 help="A date of the log, left out of the fit, or a log of another day.",
             ),
         ] = None,
-        mapping: Annotated[
-            Path | None, typer.Option("--map", help="YAML: how the columns are read.")
-        ] = None,
-        bad: Annotated[
-            str, typer.Option(help="What becomes of a log with bad rows: stop or drop.")
-        ] = "stop",
-        zone: Annotated[str | None, typer.Option(help="The time zone of the files.")] = None,
-        date: Annotated[
-            str | None, typer.Option(help="The day of files that have times of the day only.")
-        ] = None,
+        mapping: Map = None,
+        bad: BadRows = "stop",
+        zone: Zone = None,
+        date: Date = None,
         name: Annotated[str | None, typer.Option(help="The city's name.")] = None,
         as_json: Annotated[
             bool, typer.Option("--json", help="One JSON line instead of tables.")
@@ -94,6 +90,7 @@ def run(options: FitOptions) -> None:
     from sim.fit.goodness import goodness
     from sim.fit.report import fit_figures, goodness_figures
     from sim.fit.scenario import fit_scenario, write_scenario
+    from sim.report import to_json_line
 
     log = _read_orders(options.log, options)
     couriers = _read_couriers(options)
@@ -108,24 +105,21 @@ def run(options: FitOptions) -> None:
         "goodness": goodness_figures(measured, other is not None),
     }
     if options.as_json:
-        print(json.dumps(figures, ensure_ascii=False, allow_nan=False))
+        say(to_json_line(figures))
     else:
         _show(figures)
 
 
 def _read_orders(path: Path, options: FitOptions) -> OrderLog:
-    from sim.logs.mapping import load_mapping
-    from sim.logs.reading import read_log
-
-    mapping = load_mapping(options.mapping) if options.mapping is not None else None
-    bad = bad_of(options.bad)
-    read = read_log(path, mapping, bad=bad, zone=options.zone, day=options.date)
-    if not read.report.good:
-        typer.echo("\n".join(read.report.lines()), err=True)
+    with refusal_told(options.as_json):
+        read = read_order_log(
+            path, options.mapping, bad=bad_of(options.bad), zone=options.zone, day=options.date
+        )
+    _tell(read.report)
     return read.log
 
 
-def _read_couriers(options: FitOptions) -> Any:
+def _read_couriers(options: FitOptions) -> CourierLog | None:
     from sim.logs.reading import COURIERS_NAME, read_couriers
 
     path = options.couriers
@@ -133,11 +127,15 @@ def _read_couriers(options: FitOptions) -> Any:
         path = options.log / COURIERS_NAME
     if path is None:
         return None
-    bad = bad_of(options.bad)
-    read = read_couriers(path, bad=bad, zone=options.zone, day=options.date)
-    if not read.report.good:
-        typer.echo("\n".join(read.report.lines()), err=True)
+    with refusal_told(options.as_json):
+        read = read_couriers(path, bad=bad_of(options.bad), zone=options.zone, day=options.date)
+    _tell(read.report)
     return read.log
+
+
+def _tell(report: Report) -> None:
+    if not report.good:
+        typer.echo("\n".join(report.lines()), err=True)
 
 
 def _held_out(log: OrderLog, options: FitOptions) -> tuple[OrderLog, OrderLog | None]:
@@ -159,14 +157,13 @@ def _held_out(log: OrderLog, options: FitOptions) -> tuple[OrderLog, OrderLog | 
 
 
 def _show(figures: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from sim.report import table
 
-    console, good = Console(), figures["goodness"]
+    good = figures["goodness"]
     plain = {name: value for name, value in figures.items() if name not in ("goodness", "files")}
-    console.print(table("the fit", plain))
+    parts: list[RenderableType] = [table("the fit", plain)]
     seen = "held out" if good["held_out"] else "in the log"
     title = f"against {good['day']} ({seen}): {good['orders']:,} orders"
     measures = Table(
@@ -178,13 +175,14 @@ def _show(figures: dict[str, Any]) -> None:
         p = "-" if m["p"] is None else f"{m['p']:.3g}"
         row = (f"{m[which]:.4g}" for which in ("fitted", "rival", "perfect"))
         measures.add_row(name.replace("_", " "), *row, p)
-    console.print(measures)
+    parts.append(measures)
     for name, q in good["quantiles"].items():
         shares = Table(title=f"quantiles of {name.replace('_', ' ')}", title_justify="left")
         for head in ("", *(f"{share:.0%}" for share in q["at"])):
             shares.add_column(head, justify="right" if head else "left")
         for who in ("held_out", "fitted"):
             shares.add_row(who.replace("_", " "), *(f"{value:,.0f}" for value in q[who]))
-        console.print(shares)
+        parts.append(shares)
+    say_table(*parts)
     for file in figures["files"]:
-        print(file)
+        say(file)

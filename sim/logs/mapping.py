@@ -207,7 +207,10 @@ def load_mapping(path: Path) -> Mapping:
 
 def parse_mapping(text: str) -> Mapping:
     """The mapping written as YAML; raises as `load_mapping`."""
-    data = read_yaml(text, "mapping")
+    try:
+        data = read_yaml(text, "mapping")
+    except ValueError as error:  # a date of YAML that is none
+        raise InvalidValue("mapping", str(error), "YAML") from None
     if not isinstance(data, dict):
         raise InvalidValue("mapping", data, "a mapping of keys to values")
     if isinstance(data.get("ignore"), str):
