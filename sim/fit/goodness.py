@@ -28,9 +28,7 @@ from sim.logs.table import F8, OrderLog
 from sim.scenario import QUARTERS, Scenario
 from sim.streams import stream
 
-_DRAWS_MIN, _ORDERS_MIN = 2, 100_000
-"""So many days are drawn at least, and until they have so many orders; but _DRAWS_MAX at most."""
-_DRAWS_MAX = 20
+_DRAWS_MIN, _DRAWS_MAX = 2, 20
 _EXPECTED_MIN = 5.0
 _FLOOR_DRAWS = 20
 _KS_5_PERCENT = 1.3581
@@ -83,14 +81,17 @@ class _Drawn:
     prep_ms: F8
 
 
-def goodness(scenario: Scenario, held_out: OrderLog, seed: int = 1) -> Goodness:
+def goodness(
+    scenario: Scenario, held_out: OrderLog, seed: int = 1, orders: int = 100_000
+) -> Goodness:
     """The fit of a scenario with rates by table to the orders of one local day.
 
-    Shapes are compared apart from volume: what is expected is scaled to the held-out number.
+    Days are drawn until they have so many `orders`, 2 at least and 20 at most. Shapes are compared
+    apart from volume: what is expected is scaled to the held-out number.
     """
     day = _on_day(scenario, held_out)
     expected = _by_quarter(day)
-    drawn = _draw(day, float(expected.sum()), seed)
+    drawn = _draw(day, orders / max(float(expected.sum()), 1.0), seed)
     local = local_of(held_out)
     seen = np.zeros(QUARTERS)
     np.add.at(seen, local.quarter[local.bins(held_out.placed_ms)], 1.0)
@@ -134,11 +135,11 @@ def _by_quarter(day: Scenario) -> F8:
     return out
 
 
-def _draw(day: Scenario, expected: float, seed: int) -> _Drawn:
+def _draw(day: Scenario, times: float, seed: int) -> _Drawn:
     """Several draws of the day as one."""
     city = build_city(day, seed)
-    wanted = int(np.clip(np.ceil(_ORDERS_MIN / max(expected, 1.0)), _DRAWS_MIN, _DRAWS_MAX))
-    draws = [draw_demand(day, city, seed + n) for n in range(wanted)]
+    count = int(np.clip(np.ceil(times), _DRAWS_MIN, _DRAWS_MAX))
+    draws = [draw_demand(day, city, seed + n) for n in range(count)]
     columns = ("pickup_lat", "pickup_lon", "door_lat", "door_lon", "prep_ms")
     return _Drawn(*(np.concatenate([getattr(d, name) for d in draws]) for name in columns))
 
