@@ -78,9 +78,22 @@ def edge_m(resolution: int = POOL_RESOLUTION) -> float:
         raise InvalidValue("resolution", resolution, "a resolution from 0 to 15") from None
 
 
+def resolution_of(cell: int) -> int:
+    """0 to 15, the finer the larger."""
+    return cast(int, h3.get_resolution(_checked(cell)))
+
+
 def to_text(cell: int) -> str:
     """A cell in h3's hexadecimal notation, as maps and keys write it."""
     return cast(str, h3.int_to_str(_checked(cell)))
+
+
+def of_text(text: str) -> int:
+    """The cell of h3's hexadecimal notation; InvalidValue for anything else."""
+    try:
+        return _checked(int(text, 16))
+    except (ValueError, InvalidValue):
+        raise InvalidValue("cell", text, "an H3 cell such as 8831aa5555fffff") from None
 
 
 def _checked(cell: int) -> int:

@@ -16,6 +16,7 @@ from geo.arcs import arc_ms
 from geo.motion import Path, leg
 from geo.travel import TravelLaw
 from sim.demand import OrderRequest
+from sim.manners import Manners
 from sim.scenario import RiderKnobs
 
 _arc_ms = getattr(arc_ms, "py_func", arc_ms)  # to call a kernel takes longer than this one works
@@ -24,18 +25,20 @@ _SURE_SHARE = 1 / 3
 
 
 class OfferSeen(Value, frozen=True, kw_only=True):
-    """An offer as it shows on the rider's phone."""
+    """An offer as it shows on the rider's phone; its `pickup` for who minds where it is."""
 
     order_id: str
     number: int
     deadline_ms: int
+    pickup: tuple[float, float] | None = None
 
 
 class StopAhead(Value, frozen=True, kw_only=True):
     """A stop that the rider still has to serve, under attempt `number` of its order.
 
     `ready_ms` is when he can be served there at the earliest, in truth (0: at once); `state` is
-    what the server knows of it. `place_id` is empty for a door that is nobody's.
+    what the server knows of it. `place_id` is empty for a door that is nobody's. `no_answer_ms` is
+    how long the rider waits at a door to which nobody comes.
     """
 
     order_id: str
@@ -49,6 +52,7 @@ class StopAhead(Value, frozen=True, kw_only=True):
     leave_ms: int = 0
     place_id: str = ""
     state: StopState = StopState.PLANNED
+    no_answer_ms: int | None = None
 
     @property
     def key(self) -> tuple[str, int, int]:
@@ -71,7 +75,8 @@ class Answer(Value, frozen=True, kw_only=True):
 
 
 class Report(Value, frozen=True, kw_only=True):
-    """The rider is `heading` to a stop, has `arrived` there, or is `done` with it."""
+    """The rider is `heading` to a stop, has `arrived` there, or is `done` with it; or it has
+    `failed`, because nobody was there."""
 
     order_id: str
     stop: int
@@ -95,9 +100,11 @@ _STANDING = 0  # nothing to do
 _LEAVING = 1  # done here; on his way from `_due_ms`
 _GOING = 2  # there at `_due_ms`
 _AT_STOP = 3  # can act at `_due_ms`
-_BEFORE, _ON, _OFF = range(3)
+_BEFORE, _ON, _PAUSE, _OFF = range(4)
 
 _RANK = {StopState.PLANNED: 0, StopState.HEADING: 1, StopState.ARRIVED: 2, StopState.DONE: 3}
+UNREACHABLE = "customer_unreachable"
+"""Why a stop at a door fails to which nobody comes."""
 _HEADING, _ARRIVED, _DONE = 1, 2, 3
 _STATE = tuple(_RANK)
 
@@ -117,9 +124,10 @@ class RiderMind:
 
     He answers offers after a while (or never), rides to the first stop of his route in the law's
     way, arrives, acts when he and the goods are ready, leaves, and rides on. He is diverted while
-    riding when the route's first stop becomes another, but serves a stop at which he has arrived.
-    Stops of one kind in a row at one door take one approach and one leave. After the end of his
-    shift he takes nothing more, and goes off when he has nothing left.
+    riding when the route's first stop becomes another, but serves a stop at which he has arrived,
+    or reports it as failed where nobody comes to the door. Stops of one kind in a row at one door
+    take one approach and one leave. After the end of his shift he takes nothing more, and goes off
+    when he has nothing left; for a break he goes off and comes back.
 
     `due_ms` is when `act` has something to do, ms UTC; None while only news can move him. `path` is
     where he was and will be, replaced whenever he sets out, stops or is diverted.
@@ -133,6 +141,7 @@ class RiderMind:
         "_due_ms",
         "_knobs",
         "_law",
+        "_manners",
         "_ms_per_m",
         "_phase",
         "_rng",
@@ -157,8 +166,9 @@ class RiderMind:
         shift_start_ms: int,
         shift_end_ms: int,
         rng: np.random.Generator,
+        manners: Manners | None = None,
     ) -> None:
-        self._knobs, self._law, self._rng = knobs, law, rng
+        self._knobs, self._law, self._rng, self._manners = knobs, law, rng, manners
         self._ms_per_m = law.ms_per_m(speed_mps)
         self._shift = _BEFORE
         self._shift_start_ms, self._shift_end_ms = shift_start_ms, shift_end_ms
@@ -187,10 +197,13 @@ class RiderMind:
         knobs = self._knobs
         delay_s = knobs.answer_s * (_SURE_SHARE + (1.0 - _SURE_SHARE) * wait)
         at_ms = now_ms + int(delay_s * 1000)
-        if mood >= knobs.accept_share + knobs.ignore_share:
-            self._answers[key] = (at_ms, False, "busy")
-        elif mood < knobs.accept_share:
+        share, manners = knobs.accept_share, self._manners
+        if manners is not None:
+            share = manners.accept_share(now_ms, self.path.at(now_ms), offer.pickup)
+        if mood < share:
             self._answers[key] = (at_ms, True, "")
+        elif not knobs.accept_share <= mood < knobs.accept_share + knobs.ignore_share:
+            self._answers[key] = (at_ms, False, "busy")
         self._look_ahead()
 
     def offer_over(self, order_id: str, number: int) -> None:
@@ -227,7 +240,7 @@ class RiderMind:
     def act(self, now_ms: int) -> list[Action]:
         """All that is due by now, in order."""
         done: list[Action] = []
-        if self._shift == _BEFORE and now_ms >= self._shift_start_ms:
+        if self._shift in (_BEFORE, _PAUSE) and now_ms >= self._shift_start_ms:
             self._start(now_ms, done)
         if self._answers:
             self._answer(now_ms, done)
@@ -238,6 +251,8 @@ class RiderMind:
             self._answers.clear()
             self._deadline.clear()
             done.append(EndShift())
+        elif self._manners is not None:
+            self._pause(now_ms, self._manners, done)
         self._look_ahead()
         return done
 
@@ -259,13 +274,16 @@ class RiderMind:
 
     def _look_ahead(self) -> None:
         """Keeps `due_ms` right; called at the end of all that may change it."""
-        if self._shift == _BEFORE:
+        if self._shift in (_BEFORE, _PAUSE):
+            self.due_ms = self._shift_start_ms
             return
         due: int | None = None
         if self._phase != _STANDING:
             due = self._due_ms
         elif self._may_go():
             due = self._shift_end_ms
+            if self._manners is not None and not self._answers:
+                due = min(due, self._manners.break_ms or due)
         if self._answers:
             for at_ms, _, _ in self._answers.values():
                 if due is None or at_ms < due:
@@ -277,7 +295,20 @@ class RiderMind:
             self._shift = _OFF
             return
         self._shift = _ON
+        if self._manners is not None:
+            self._manners.on_shift(now_ms)
         done.append(StartShift(shift_end_ms=self._shift_end_ms))
+
+    def _pause(self, now_ms: int, manners: Manners, done: list[Action]) -> None:
+        """Goes off for a break that is due once he has nothing to do or to answer; for good if his
+        shift would be over before he is back."""
+        due_ms = manners.break_ms
+        if due_ms is None or now_ms < due_ms or self._answers or not self._may_go():
+            return
+        self._shift_start_ms = manners.break_end_ms(now_ms)
+        self._shift = _PAUSE if self._shift_start_ms < self._shift_end_ms else _OFF
+        self._deadline.clear()
+        done.append(EndShift())
 
     def _may_go(self) -> bool:
         return self._shift == _ON and self._phase == _STANDING and not self._accepted
@@ -317,7 +348,7 @@ class RiderMind:
             self._arrived_ms = self._due_ms
             if not self._same_door:
                 self._arrived_ms += self._service_ms(stop.approach_ms)
-            self._due_ms = max(self._arrived_ms, stop.ready_ms)
+            self._due_ms = self._can_act_ms(stop)
             return
         _report(ahead, _DONE, done)
         self._served.add(stop.key)
@@ -327,13 +358,19 @@ class RiderMind:
         if not self._same_door:
             self._due_ms += self._service_ms(stop.leave_ms)
 
+    def _can_act_ms(self, stop: StopAhead) -> int:
+        """When he has served the stop at which he stands, or has waited in vain."""
+        return max(self._arrived_ms, stop.ready_ms) + (stop.no_answer_ms or 0)
+
     def _set_out(self, done: list[Action]) -> None:
         """From where he stands to the first stop."""
         ahead, law, at_ms = self._route[0], self._law, self._due_ms
         stop = ahead.stop
         x, y = self.path.x[-1], self.path.y[-1]
-        ms_per_m, quantum_ms = self._ms_per_m, law.quantum_ms
-        there_ms = at_ms + _arc_ms(x, y, stop.x, stop.y, law.metric, ms_per_m, quantum_ms)
+        ms_per_m = self._ms_per_m
+        if self._manners is not None:
+            ms_per_m /= self._manners.pace(at_ms)
+        there_ms = at_ms + _arc_ms(x, y, stop.x, stop.y, law.metric, ms_per_m, law.quantum_ms)
         self.path = leg(x, y, stop.x, stop.y, at_ms, there_ms, law.metric)
         self._phase, self._due_ms = _GOING, there_ms
         _report(ahead, _HEADING, done)
@@ -359,7 +396,7 @@ class RiderMind:
         if here is None:
             self._turn_away(now_ms)
             return told
-        self._due_ms = max(self._arrived_ms, here.stop.ready_ms)
+        self._due_ms = self._can_act_ms(here.stop)
         return [here, *(ahead for ahead in told if ahead is not here)]
 
     def _turn_away(self, now_ms: int) -> None:
@@ -380,7 +417,9 @@ def _report(ahead: _Ahead, state: int, done: list[Action]) -> None:
     if ahead.known < state:
         ahead.known = state
         stop = ahead.stop
-        done.append(Report(order_id=stop.order_id, stop=stop.stop, state=_STATE[state]))
+        in_vain = state == _DONE and stop.no_answer_ms is not None
+        told = StopState.FAILED if in_vain else _STATE[state]
+        done.append(Report(order_id=stop.order_id, stop=stop.stop, state=told))
 
 
 def _same_stop(a: StopAhead, b: StopAhead) -> bool:

@@ -83,7 +83,7 @@ def _city(found: object, where: str, folder: Path) -> Scenario:
         whole = own if like is None else _over(_keys_of(like, folder), own)
         if isinstance(own.get("city"), dict) and "name" not in own:
             whole["name"] = whole["city"].get("name")
-        return parse_scenario(yaml.safe_dump(whole))
+        return parse_scenario(yaml.safe_dump(whole), folder)
     except InvalidValue as wrong:
         raise type(wrong)(f"{where}.{wrong.field}", wrong.value, wrong.expected) from None
 

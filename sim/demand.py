@@ -6,7 +6,9 @@ otherwise changes nothing about the order.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 
@@ -14,13 +16,13 @@ from dispatch.model import Place, StopKind, Value
 from dispatch.registry import OrderForm, StopForm, job_type
 from dispatch.snapshot import NEVER
 from geo.errors import InvalidValue
-from sim.city import F8, I8, City, pulled_inside
-from sim.scenario import HOUR_MS, OrderKnobs, Scenario
-from sim.streams import stream
-
-_DOOR_SPREAD = 0.6
-"""The standard deviation of the logarithm of the way to a door."""
-_DOOR_MIN_M = 30.0
+from sim.arrivals import NOTHING, Batch, draw_batches
+from sim.city import F8, I8, City
+from sim.doors import DoorLaw
+from sim.hours import LocalTime, local_time
+from sim.prep import congested, late_ms, prep_ms
+from sim.scenario import Promise, Scenario
+from sim.weather import DemandFactor, draw_spells
 
 
 class OrderRequest(Value, frozen=True, kw_only=True):
@@ -28,7 +30,8 @@ class OrderRequest(Value, frozen=True, kw_only=True):
 
     The form's pickup is ready, as told, at its `earliest_ms`, and truly at `ready_ms`. The customer
     cancels at `cancel_at_ms` what is not picked up by then, or never (None). `promise_ms` is what
-    a real day has promised; None for what the job type promises.
+    a real day has promised; None for what the job type promises. One who does not come to the
+    door lets the rider wait there for `no_answer_ms`; who has the goods gives `tip_fen`.
     """
 
     order_id: str
@@ -38,6 +41,8 @@ class OrderRequest(Value, frozen=True, kw_only=True):
     ready_ms: int
     cancel_at_ms: int | None
     promise_ms: int | None = None
+    no_answer_ms: int | None = None
+    tip_fen: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -49,7 +54,8 @@ class Demand:
     are ready `prep_ms` after the placement, as told (NEVER: nothing is told), and in truth
     `late_ms` later than told (or than the placement). `cancel_after_ms` is NEVER for a customer
     who does not cancel, `promise_ms` an instant, NEVER for what the job type promises. Orders have
-    the ids `ids`, or numbers if there are none.
+    the ids `ids`, or numbers if there are none. `no_answer_ms` is NEVER where somebody comes to the
+    door; without it, as without `tip_fen`, that is so for all.
     """
 
     at_ms: I8
@@ -67,6 +73,8 @@ class Demand:
     promise_ms: I8
     items: I8
     ids: tuple[str, ...] = ()
+    no_answer_ms: I8 | None = None
+    tip_fen: I8 | None = None
 
     def __post_init__(self) -> None:
         n = len(self.at_ms)
@@ -82,11 +90,22 @@ class Demand:
     def __len__(self) -> int:
         return len(self.at_ms)
 
+    def tips(self) -> dict[str, int]:
+        """What riders are given once they have delivered, fen by order id."""
+        if self.tip_fen is None:
+            return {}
+        rows = np.flatnonzero(self.tip_fen).tolist()
+        return {self._id(row): int(self.tip_fen[row]) for row in rows}
+
+    def _id(self, i: int) -> str:
+        return self.ids[i] if self.ids else f"o{i:07d}"
+
     def request(self, i: int) -> OrderRequest:
         """The i-th request. Raises IndexError beyond the last, UnknownName for its job type."""
         at_ms, row = int(self.at_ms[i]), int(self.merchant[i])
         prep_ms, cancel_ms = int(self.prep_ms[i]), int(self.cancel_after_ms[i])
         promise_ms = int(self.promise_ms[i])
+        no_answer_ms = NEVER if self.no_answer_ms is None else int(self.no_answer_ms[i])
         told_ms = at_ms + prep_ms if prep_ms < NEVER else None
         name = self.jobs[int(self.job[i])]
         merchant_id = self.merchants[row] if row >= 0 else ""
@@ -97,12 +116,13 @@ class Demand:
         )
         door = StopForm(place=Place(lat=float(self.door_lat[i]), lon=float(self.door_lon[i])))
         kinds = job_type(name).stop_kinds
+        order_id = self._id(i)
         return OrderRequest(
-            order_id=self.ids[i] if self.ids else f"o{i:07d}",
+            order_id=order_id,
             at_ms=at_ms,
             job_type=name,
             form=OrderForm(
-                customer_id=f"c{i:07d}",
+                customer_id="c" + order_id.removeprefix("o"),
                 merchant_id=merchant_id,
                 stops=tuple(pickup if kind is StopKind.PICKUP else door for kind in kinds),
                 load=(int(self.items[i]),),
@@ -110,72 +130,89 @@ class Demand:
             ready_ms=(at_ms if told_ms is None else told_ms) + int(self.late_ms[i]),
             cancel_at_ms=None if cancel_ms >= NEVER else at_ms + cancel_ms,
             promise_ms=None if promise_ms >= NEVER else promise_ms,
+            no_answer_ms=None if no_answer_ms >= NEVER else no_answer_ms,
+            tip_fen=0 if self.tip_fen is None else int(self.tip_fen[i]),
         )
 
 
 def draw_demand(scenario: Scenario, city: City, seed: int) -> Demand:
     """The same orders for the same scenario, city and seed."""
-    count = scenario.orders.count
-    at_ms = scenario.start_ms + _times(scenario.orders, scenario.duration_s, seed)
-    rng = stream(seed, "demand", "merchants")
-    merchant = rng.choice(len(city.x), count, p=city.popular)
-    door_x, door_y = _doors(scenario, city.x[merchant], city.y[merchant], seed)
-
-    knobs = scenario.merchants
-    rng = stream(seed, "demand", "prep")
-    spread = 1.0 + knobs.prep_spread * rng.standard_normal(count)
-    prep_ms = knobs.prep_s * np.clip(spread, 0.2, 3.0) * 1000
-    rng = stream(seed, "demand", "late")
-    late = rng.random(count) < knobs.late_share
-    late_ms = np.where(late, rng.exponential(knobs.late_s, count), 0.0) * 1000
-
-    rng = stream(seed, "demand", "cancel")
-    cancels = rng.random(count) < scenario.customers.cancel_share
-    patience_ms = scenario.customers.patience_s * rng.uniform(0.5, 1.5, count) * 1000
-
-    names = tuple(scenario.jobs)
-    shares = np.array([scenario.jobs[name] for name in names], np.float64)
+    end_ms = scenario.start_ms + scenario.duration_s * 1000
+    local = local_time(scenario.start_ms, end_ms, scenario.city.zone)
+    factor = DemandFactor(scenario, draw_spells(scenario, seed), local)
+    law = DoorLaw(scenario, city)
+    parts, ids = [_columns(scenario, city, NOTHING, law, local)], []
+    for batch in draw_batches(scenario, city, seed, factor, local):
+        part = _columns(scenario, city, batch, law, local)
+        rows = np.arange(len(batch.at_ms)) if batch.keep is None else np.flatnonzero(batch.keep)
+        parts.append({name: column[rows] for name, column in part.items()})
+        ids += [f"{batch.prefix}{row:07d}" for row in rows.tolist()]
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    order = np.argsort(columns["at_ms"], kind="stable")
+    columns = {name: column[order] for name, column in columns.items()}
+    knobs, merchant = scenario.merchants.congestion, columns["merchant"]
+    if knobs.share_per_order:
+        congested(knobs, columns["at_ms"], merchant, columns["prep_ms"], columns["late_ms"])
     lat, lon = city.plane.lat_lon(city.x, city.y)
-    door_lat, door_lon = city.plane.lat_lon(door_x, door_y)
+    door_lat, door_lon = city.plane.lat_lon(columns.pop("door_x"), columns.pop("door_y"))
     return Demand(
-        at_ms=at_ms,
-        jobs=names,
-        job=stream(seed, "demand", "jobs").choice(len(names), count, p=shares / shares.sum()),
-        merchants=tuple(city.merchant_id(row) for row in range(len(city.x))),
-        merchant=merchant,
+        jobs=tuple(scenario.jobs),
+        merchants=city.ids,
         pickup_lat=lat[merchant],
         pickup_lon=lon[merchant],
         door_lat=door_lat,
         door_lon=door_lon,
-        prep_ms=prep_ms.astype(np.int64),
-        late_ms=late_ms.astype(np.int64),
-        cancel_after_ms=np.where(cancels, patience_ms, NEVER).astype(np.int64),
-        promise_ms=np.full(count, NEVER, np.int64),
-        items=stream(seed, "demand", "items").integers(1, scenario.orders.items_max + 1, count),
+        ids=tuple(ids[row] for row in order.tolist()),
+        **columns,
     )
 
 
-def _times(knobs: OrderKnobs, duration_s: int, seed: int) -> I8:
-    """Sorted ms after the start. What a bell throws out of the window falls evenly into it."""
-    rng = stream(seed, "demand", "times")
-    count, end_ms = knobs.count, duration_s * 1000
-    shares = [peak.share for peak in knobs.peaks]
-    source = rng.choice(len(shares) + 1, count, p=[*shares, max(0.0, 1.0 - sum(shares))])
-    at_ms = rng.uniform(0.0, end_ms, count)
-    bell = rng.standard_normal(count)
-    for i, peak in enumerate(knobs.peaks):
-        drawn = (peak.at_h + peak.width_h * bell) * HOUR_MS
-        at_ms = np.where((source == i) & (drawn >= 0.0) & (drawn < end_ms), drawn, at_ms)
-    return np.sort(at_ms.astype(np.int64))
+def _columns(
+    scenario: Scenario, city: City, batch: Batch, law: DoorLaw, local: LocalTime
+) -> dict[str, Any]:
+    """The columns of a batch's orders, doors in metres; each kind of chance from its own stream."""
+    streams, merchant, count = batch.streams, batch.merchant, len(batch.at_ms)
+    door_x, door_y = law.draw(merchant, streams)
+    hour = local.quarter[local.bins(batch.at_ms)] // 4
+    prep = prep_ms(scenario, city, merchant, hour, streams("prep").standard_normal(count))
+    rng = streams("late")
+    late = late_ms(scenario, city, merchant, rng.random(count), rng.standard_exponential(count))
+
+    knobs = scenario.customers
+    rng = streams("cancel")
+    cancels = rng.random(count) < knobs.cancel_share
+    patience_ms = knobs.patience_s * rng.uniform(0.5, 1.5, count) * 1000
+    tip_fen, no_answer_ms = np.zeros(count, np.int64), np.full(count, NEVER, np.int64)
+    if knobs.tip_share:
+        rng = streams("tips")
+        tips = rng.random(count) < knobs.tip_share
+        tip_fen[tips] = np.rint(knobs.tip_fen * rng.standard_exponential(count))[tips]
+    if knobs.unreachable_share:
+        away = streams("unreachable").random(count) < knobs.unreachable_share
+        no_answer_ms[away] = int(knobs.wait_s * 1000)
+    return {
+        "at_ms": batch.at_ms,
+        "merchant": merchant,
+        "job": batch.job,
+        "door_x": door_x,
+        "door_y": door_y,
+        "prep_ms": prep.astype(np.int64),
+        "late_ms": late.astype(np.int64),
+        "cancel_after_ms": np.where(cancels, patience_ms, NEVER).astype(np.int64),
+        "items": streams("items").integers(1, scenario.orders.items_max + 1, count),
+        "no_answer_ms": no_answer_ms,
+        "tip_fen": tip_fen,
+        "promise_ms": _promises(knobs.promises, batch),
+    }
 
 
-def _doors(scenario: Scenario, x: F8, y: F8, seed: int) -> tuple[F8, F8]:
-    """A door for each merchant's place: any direction, but back into town rather than out of it."""
-    knobs, count = scenario.city, len(x)
-    rng = stream(seed, "demand", "doors")
-    way_m = rng.lognormal(np.log(knobs.door_m), _DOOR_SPREAD, count)
-    way_m = np.clip(way_m, min(_DOOR_MIN_M, knobs.door_m), knobs.door_max_m)
-    angle = rng.uniform(0.0, 2.0 * np.pi, count)
-    outside = np.hypot(x + way_m * np.cos(angle), y + way_m * np.sin(angle)) > knobs.radius_m
-    angle = np.where(outside, angle + np.pi, angle)
-    return pulled_inside(x + way_m * np.cos(angle), y + way_m * np.sin(angle), knobs.radius_m)
+def _promises(promises: Sequence[Promise], batch: Batch) -> I8:
+    """When each order is promised; NEVER for what its job type promises."""
+    count = len(batch.at_ms)
+    if not promises:
+        return np.full(count, NEVER, np.int64)
+    after_ms = np.array([round(p.minutes * 60_000) for p in promises] + [NEVER], np.int64)
+    ends = np.cumsum([p.share for p in promises])
+    ends[-1] = 1.0 if ends[-1] > 1.0 - 1e-4 else ends[-1]  # rounded shares leave nobody over
+    row = np.searchsorted(ends, batch.streams("promises").random(count), side="right")
+    return np.where(row < len(promises), batch.at_ms + after_ms[row], NEVER)

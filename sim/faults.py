@@ -52,7 +52,8 @@ class RestartKnobs:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriteKnobs:
     """Of the plans' writes so many are dropped (nothing stands, and the dispatcher is told), are
-    late by `late_s`, or are refused because another dispatcher has the city: a fresh one starts."""
+    late by `late_s`, or are refused because another dispatcher has the city: a fresh one starts.
+    So is the first write from each of the `_at_s` on, seconds after the start."""
 
     __pydantic_config__ = _FORBID
 
@@ -60,6 +61,9 @@ class WriteKnobs:
     late_share: float = 0.0
     late_s: float = 10.0
     refused_share: float = 0.0
+    dropped_at_s: tuple[float, ...] = ()
+    late_at_s: tuple[float, ...] = ()
+    refused_at_s: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         _check(self, "faults.writes")
@@ -70,12 +74,14 @@ class WriteKnobs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepeatKnobs:
-    """After so many of the events the last ones, up to `run_max`, come once more, in order."""
+    """After so many of the events the last ones, up to `run_max`, come once more, in order; also
+    after the first event from each of `at_s` on."""
 
     __pydantic_config__ = _FORBID
 
     share: float = 0.0
     run_max: int = 1
+    at_s: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         _check(self, "faults.repeats")
@@ -85,13 +91,15 @@ class RepeatKnobs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SolverKnobs:
-    """So many rounds wait `late_s` for the solver in vain; it is dead for `for_s`, `at_s` after the
-    start and `per_h` times an hour. The greedy stand-in decides instead."""
+    """So many rounds, and the first from each of `late_at_s` on, wait `late_s` for the solver in
+    vain; it is dead for `for_s`, `at_s` after the start and `per_h` times an hour. The greedy
+    stand-in decides instead."""
 
     __pydantic_config__ = _FORBID
 
     late_share: float = 0.0
     late_s: float = 1.0
+    late_at_s: tuple[float, ...] = ()
     at_s: tuple[float, ...] = ()
     per_h: float = 0.0
     for_s: float = 60.0
@@ -103,7 +111,8 @@ class SolverKnobs:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhoneKnobs:
     """A rider's phone is dead for `for_s`, some rider's `at_s` after the start and `per_h` times an
-    hour: no fixes, no answers, and what he did meanwhile is reported once it is back."""
+    hour, whose is drawn: no fixes, no answers, and what he did meanwhile is reported once it is
+    back."""
 
     __pydantic_config__ = _FORBID
 
@@ -117,12 +126,14 @@ class PhoneKnobs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DropOutKnobs:
-    """So many of the accepted orders are given back, within `within_s`, unless he has the goods."""
+    """So many of the accepted orders, and the first from each of `at_s` on, are given back, within
+    `within_s`, unless he has the goods."""
 
     __pydantic_config__ = _FORBID
 
     share: float = 0.0
     within_s: float = 600.0
+    at_s: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         _check(self, "faults.drop_outs")
@@ -130,12 +141,14 @@ class DropOutKnobs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClockKnobs:
-    """So many phones have a clock that is off, by up to `off_s` either way."""
+    """So many phones have a clock that is off, by up to `off_s` either way; those of `riders`, by
+    row, are `off_s` ahead."""
 
     __pydantic_config__ = _FORBID
 
     share: float = 0.0
     off_s: float = 60.0
+    riders: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         _check(self, "faults.clocks")
@@ -170,6 +183,9 @@ class Fate(Enum):
     REFUSED = auto()
 
 
+_FATES = {"dropped": Fate.DROPPED, "late_write": Fate.LATE, "refused": Fate.REFUSED}
+
+
 class Faults:
     """The faults of one run: what is scheduled, drawn once, and the draws for what comes along."""
 
@@ -188,16 +204,36 @@ class Faults:
         for_ms = int(knobs.solver.for_s * 1000)
         self._dead = [(at, at + for_ms) for at in self._times("solver", knobs.solver)]
         self.clock_off_ms = self._clocks(riders)
+        self._scheduled = {
+            "dropped": self._schedule(knobs.writes.dropped_at_s),
+            "late_write": self._schedule(knobs.writes.late_at_s),
+            "refused": self._schedule(knobs.writes.refused_at_s),
+            "repeats": self._schedule(knobs.repeats.at_s),
+            "late": self._schedule(knobs.solver.late_at_s),
+            "drop_outs": self._schedule(knobs.drop_outs.at_s),
+        }
         self._recent: deque[Event | RiderEvent] = deque(maxlen=knobs.repeats.run_max)
 
-    def write(self) -> Fate:
+    def _schedule(self, at_s: tuple[float, ...]) -> deque[int]:
+        return deque(sorted(self._start_ms + int(s * 1000) for s in at_s))
+
+    def _is_due(self, kind: str, now_ms: int) -> bool:
+        """Whether the next of its schedule has come, which is then over."""
+        due = self._scheduled[kind]
+        if not due or due[0] > now_ms:
+            return False
+        due.popleft()
+        return True
+
+    def write(self, now_ms: int) -> Fate:
         """What becomes of the next write."""
         knobs = self.knobs.writes
         shares = (knobs.dropped_share, knobs.late_share, knobs.refused_share)
-        if not any(shares):
-            return Fate.STANDS
-        mood = self._rng["writes"].random()
-        for share, fate in zip(shares, (Fate.DROPPED, Fate.LATE, Fate.REFUSED), strict=True):
+        mood = self._rng["writes"].random() if any(shares) else 1.0
+        for kind, fate in _FATES.items():
+            if self._is_due(kind, now_ms):
+                return fate
+        for share, fate in zip(shares, _FATES.values(), strict=True):
             if mood < share:
                 return fate
             mood -= share
@@ -206,10 +242,11 @@ class Faults:
     def deliveries(self, event: Event | RiderEvent) -> Iterator[Event | RiderEvent]:
         """The event, and now and then the last ones again."""
         yield event
-        share = self.knobs.repeats.share
-        if share:
+        knobs = self.knobs.repeats
+        if knobs.share or knobs.at_s:
             self._recent.append(event)
-            if self._rng["repeats"].random() < share:
+            drawn = knobs.share > 0 and self._rng["repeats"].random() < knobs.share
+            if self._is_due("repeats", event.at_ms) or drawn:
                 yield from tuple(self._recent)
 
     def start_anew(self) -> None:
@@ -219,18 +256,20 @@ class Faults:
     def solver_is_dead(self, now_ms: int) -> bool:
         return any(from_ms <= now_ms < to_ms for from_ms, to_ms in self._dead)
 
-    def solver_is_late(self) -> bool:
+    def solver_is_late(self, now_ms: int) -> bool:
         """Whether this round waits for the solver in vain."""
         share = self.knobs.solver.late_share
-        return share > 0 and self._rng["late"].random() < share
+        drawn = share > 0 and self._rng["late"].random() < share
+        return self._is_due("late", now_ms) or drawn
 
-    def drop_out_ms(self) -> int | None:
+    def drop_out_ms(self, now_ms: int) -> int | None:
         """After how long an order that was just accepted is given back; None: it is not."""
         knobs = self.knobs.drop_outs
-        if not knobs.share:
+        due = self._is_due("drop_outs", now_ms)
+        if not (knobs.share or due):
             return None
         mood, wait = self._rng["drop_outs"].random(2)
-        return int(wait * knobs.within_s * 1000) if mood < knobs.share else None
+        return int(wait * knobs.within_s * 1000) if due or mood < knobs.share else None
 
     def _times(self, kind: str, knobs: RestartKnobs | SolverKnobs | PhoneKnobs) -> list[int]:
         """When it happens, ms UTC: the schedule, and at random at the rate."""
@@ -244,4 +283,7 @@ class Faults:
         knobs, rng = self.knobs.clocks, self._rng["clocks"]
         wrong = rng.random(riders) < knobs.share
         off = rng.uniform(-knobs.off_s, knobs.off_s, riders) * 1000
-        return np.where(wrong, off, 0.0).astype(np.int64)
+        off = np.where(wrong, off, 0.0)
+        told = [row for row in knobs.riders if row < riders]
+        off[told] = knobs.off_s * 1000
+        return off.astype(np.int64)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,6 +47,7 @@ class _Rider:
     held: int = 0
     on_board: set[str] = field(default_factory=set)
     income_fen: float = 0.0
+    tips_fen: float = 0.0
 
 
 class KpiBook:
@@ -54,11 +55,14 @@ class KpiBook:
 
     An event of an order that was placed, or a rider who came on shift, before the book began is
     left out. Ridden metres are those from each place where a rider reported to the next (shift
-    start, arrivals); a detour after a diversion is not in them.
+    start, arrivals); a detour after a diversion is not in them. `tips` are what riders are given
+    for the orders that they deliver, fen by order id: no event tells.
     """
 
-    def __init__(self, plane: Plane, travel: TravelModel) -> None:
-        self._plane, self._travel = plane, travel
+    def __init__(
+        self, plane: Plane, travel: TravelModel, tips: Mapping[str, int] | None = None
+    ) -> None:
+        self._plane, self._travel, self._tips = plane, travel, tips or {}
         self._jobs: dict[str, _Job] = {}
         self._riders: dict[str, _Rider] = {}
         self._count: Counter[str] = Counter()
@@ -112,6 +116,7 @@ class KpiBook:
             online_ms=np.array(online_ms, np.int64),
             busy_ms=np.array(busy_ms, np.int64),
             income_fen=np.array([rider.income_fen for rider in riders], np.float64),
+            tips_fen=np.array([rider.tips_fen for rider in riders], np.float64),
             metres=float(metres.sum()),
             empty_metres=float(metres[empty].sum()),
         )
@@ -223,6 +228,7 @@ class KpiBook:
         rider = self._riders.get(fact.rider_id)
         if rider is not None:
             rider.income_fen += order.price_fen
+            rider.tips_fen += self._tips.get(order.id, 0)
         self._ended(job, at_ms)
 
     def _cancelled(self, job: _Job, fact: e.Cancelled, at_ms: int) -> None:

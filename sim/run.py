@@ -149,7 +149,7 @@ class _Run:
         self._dispatcher.receive(Known(orders=(), riders=()))
         self._life, self._up = 1, True  # which dispatcher it is, and whether it hears anything
         self._log = EventLog()
-        self._book = KpiBook(plane, travel)
+        self._book = KpiBook(plane, travel, self._demand.tips())
         self._world = World(scenario, day.crew, travel.law, seed, self._publish, self._wake_rider)
         knobs, count = scenario.faults, len(day.crew)
         self._faults = Faults(knobs, seed, scenario.start_ms, scenario.duration_s, count)
@@ -270,7 +270,7 @@ class _Run:
             elif isinstance(effect, Ask):
                 self._world.ask(effect.order_id, effect.command)
             else:
-                fate = self._faults.write()
+                fate = self._faults.write(self._queue.now_ms)
                 at_ms = self._queue.now_ms + self._scenario.write_ms
                 if fate is Fate.LATE:
                     at_ms += int(self._scenario.faults.writes.late_s * 1000)
@@ -307,7 +307,7 @@ class _Run:
         """The plan, and after how many ms it is there."""
         policy, watch = self._scenario.policy, self._stopwatch
         dead = self._faults.solver_is_dead(self._queue.now_ms)
-        late = self._faults.solver_is_late()
+        late = self._faults.solver_is_late(self._queue.now_ms)
         took_ms = self._scenario.decide_ms
         if late and not dead:
             took_ms += int(self._scenario.faults.solver.late_s * 1000)
@@ -336,7 +336,7 @@ class _Run:
             schedule(at_ms, lambda now_ms, due=due: due(), _FAULTS)  # type: ignore[misc]
 
     def _await_drop_out(self, event: e.Event, fact: e.Accepted) -> None:
-        after_ms = self._faults.drop_out_ms()
+        after_ms = self._faults.drop_out_ms(event.at_ms)
         if after_ms is None:
             return
 

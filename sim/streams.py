@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 import numpy as np
+
+Streams = Callable[..., np.random.Generator]
+"""An actor's own streams, each by its names."""
 
 _WORD = 4
 _DIGEST_BYTES = 16

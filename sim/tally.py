@@ -32,7 +32,7 @@ class Tally:
 
     `counts` by name, `live` orders that have not ended; n orders delivered: `parts_ms` (n x PARTS)
     and `late_ms` (n); m riders: `online_ms`, `busy_ms`, `income_fen` (m, prices of what they
-    delivered); `metres` ridden, `empty_metres` of them with nothing on board.
+    delivered) and `tips_fen` (m); `metres` ridden, `empty_metres` of them with nothing on board.
     """
 
     counts: Counter[str]
@@ -42,6 +42,7 @@ class Tally:
     online_ms: I8
     busy_ms: I8
     income_fen: F8
+    tips_fen: F8
     metres: float
     empty_metres: float
 
@@ -54,6 +55,7 @@ EMPTY = Tally(
     online_ms=np.zeros(0, np.int64),
     busy_ms=np.zeros(0, np.int64),
     income_fen=np.zeros(0),
+    tips_fen=np.zeros(0),
     metres=0.0,
     empty_metres=0.0,
 )
@@ -72,6 +74,7 @@ def together(tallies: Sequence[Tally]) -> Tally:
         online_ms=np.concatenate([one.online_ms for one in tallies]),
         busy_ms=np.concatenate([one.busy_ms for one in tallies]),
         income_fen=np.concatenate([one.income_fen for one in tallies]),
+        tips_fen=np.concatenate([one.tips_fen for one in tallies]),
         metres=sum(one.metres for one in tallies),
         empty_metres=sum(one.empty_metres for one in tallies),
     )
@@ -125,7 +128,7 @@ def figures(
 def _riding(tally: Tally, delivered: int, income_share: float) -> Kpis:
     """What concerns the riders' time, ways and income."""
     online_h, busy_h = tally.online_ms / HOUR_MS, tally.busy_ms / HOUR_MS
-    income = tally.income_fen * income_share
+    income = tally.income_fen * income_share + tally.tips_fen
     worked = online_h > 0
     hourly = income[worked] / 100 / online_h[worked]
     km = tally.metres / 1000
@@ -140,6 +143,7 @@ def _riding(tally: Tally, delivered: int, income_share: float) -> Kpis:
         "empty_km_share": _share(tally.empty_metres / 1000, km),
         "income_per_online_h_yuan": _share(float(income.sum()) / 100, float(online_h.sum())),
         "income_gini": gini(hourly),
+        "tips_yuan": float(tally.tips_fen.sum()) / 100,
     }
 
 

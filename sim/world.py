@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from dispatch.model import (
     Order,
     OrderState,
     Party,
+    Place,
     Rider,
     RiderState,
     RouteStop,
@@ -33,6 +35,7 @@ from geo.errors import InvalidValue
 from geo.motion import Path
 from geo.travel import TravelLaw
 from sim.behaviour import (
+    UNREACHABLE,
     Answer,
     CustomerMind,
     EndShift,
@@ -46,6 +49,7 @@ from sim.behaviour import (
 from sim.crew import Member
 from sim.demand import OrderRequest
 from sim.fleet import Fleet
+from sim.manners import manners_of, minds_places
 from sim.scenario import Scenario
 from sim.streams import stream
 
@@ -113,6 +117,7 @@ class World:
         ids = tuple(self._seat_of)
         fix_ms = int(scenario.riders.fix_s * 1000)
         self._fleet = Fleet(ids, scenario.plane, fix_ms, scenario.start_ms)
+        self._minds_places = minds_places(scenario.riders)
         self.placed = self.live = 0
         self.ended: Counter[OrderState] = Counter()
         self.refused: Counter[tuple[str, str]] = Counter()
@@ -224,6 +229,9 @@ class World:
 
     def _start_shift(self, seat: _Seat, action: StartShift, now_ms: int) -> None:
         place, end_ms = seat.member.place, action.shift_end_ms
+        if seat.rider.version:  # he comes back from a break
+            lat, lon = self._plane.lat_lon(*seat.mind.position(now_ms))
+            place = Place(lat=float(lat), lon=float(lon))
         self._ask_rider(seat, c.GoOnShift(at_ms=now_ms, shift_end_ms=end_ms, place=place))
 
     def _end_shift(self, seat: _Seat, action: EndShift, now_ms: int) -> None:
@@ -245,7 +253,13 @@ class World:
         fact: Any = event.fact
         seat = self._seat_of[fact.rider_id]
         number, deadline_ms = fact.number, fact.deadline_ms
-        offer = OfferSeen(order_id=event.order_id, number=number, deadline_ms=deadline_ms)
+        pickup = None
+        if self._minds_places:
+            there = job.order.stops[0].place
+            pickup = self._plane.xy(there.lat, there.lon)
+        offer = OfferSeen(
+            order_id=event.order_id, number=number, deadline_ms=deadline_ms, pickup=pickup
+        )
         seat.mind.offered(event.at_ms, offer)
         self._follow(seat)
 
@@ -321,9 +335,10 @@ class World:
         order = job.order
         stop, live = order.stops[index], order.assignment
         assert live is not None
-        ready_ms = stop.earliest_ms or 0
+        request, ready_ms = job.customer.request, stop.earliest_ms or 0
         if index == 0:
-            ready_ms = max(ready_ms, job.customer.request.ready_ms)
+            ready_ms = max(ready_ms, request.ready_ms)
+        last = index == len(request.form.stops) - 1
         x, y = self._plane.xy(stop.place.lat, stop.place.lon)
         return StopAhead(
             order_id=order.id,
@@ -337,6 +352,7 @@ class World:
             leave_ms=stop.leave_ms,
             place_id=stop.place_id,
             state=stop.state,
+            no_answer_ms=request.no_answer_ms if last else None,
         )
 
     def _follow(self, seat: _Seat) -> None:
@@ -373,10 +389,12 @@ _TELL: dict[type, Callable[[World, _Job, Order, e.Event], None]] = {
     e.Returned: World._over,
     e.Failed: World._over,
 }
-_REPORTS: dict[StopState, type[c.Head] | type[c.Arrive] | type[c.FinishStop]] = {
+_Reported = c.Head | c.Arrive | c.FinishStop | c.FailStop
+_REPORTS: dict[StopState, Callable[..., _Reported]] = {
     StopState.HEADING: c.Head,
     StopState.ARRIVED: c.Arrive,
     StopState.DONE: c.FinishStop,
+    StopState.FAILED: partial(c.FailStop, reason=UNREACHABLE),
 }
 
 
@@ -410,5 +428,6 @@ def _seat(row: int, scenario: Scenario, member: Member, law: TravelLaw, seed: in
         shift_start_ms=member.shift_start_ms,
         shift_end_ms=member.shift_end_ms,
         rng=stream(seed, "rider", rider.id),
+        manners=manners_of(scenario.riders, member, seed),
     )
     return _Seat(row, member, rider, mind)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from api.cli import completion, day, orderlog
+from api.cli import completion, day, fit, orderlog
 
 app = typer.Typer(
     name="hexrun",
@@ -407,4 +407,5 @@ def jobs_list(as_json: AsJson = False) -> None:
 
 
 day.register(sim)
+fit.register(sim)
 orderlog.register(sim)

@@ -35,6 +35,7 @@ from dispatch.registry import job_type
 from geo.datum import System, from_wgs84, to_wgs84
 from geo.distance import Plane
 from sim.behaviour import (
+    UNREACHABLE,
     Answer,
     CancelOrder,
     CustomerMind,
@@ -49,6 +50,7 @@ from sim.behaviour import (
 from sim.city import City, build_city
 from sim.crew import Member, draw_crew
 from sim.demand import OrderRequest, draw_demand
+from sim.manners import manners_of, minds_places
 from sim.scenario import Scenario
 from sim.streams import stream
 
@@ -117,6 +119,7 @@ class Bots:
                 shift_start_ms=member.shift_start_ms,
                 shift_end_ms=member.shift_end_ms,
                 rng=stream(self.seed, "rider", member.rider.id),
+                manners=manners_of(self.scenario.riders, member, self.seed),
             )
             riders.append(RiderBot(self, member, mind, m.MSGPACK if i % 2 else m.JSON))
         ready.set()
@@ -362,6 +365,7 @@ class RiderBot:
                 order_id=action.order_id,
                 stop=action.stop,
                 state=str(action.state),
+                reason=UNREACHABLE if action.state is StopState.FAILED else "",
                 at_ms=now,
             )
 
@@ -449,6 +453,7 @@ class RiderBot:
                 order_id=frame["order_id"],
                 number=frame["number"],
                 deadline_ms=frame["deadline_ms"],
+                pickup=self._pickup(frame["order_id"]),
             )
             self._mind.offered(now, seen)
         elif kind == "offer_over":
@@ -481,6 +486,15 @@ class RiderBot:
         if isinstance(asked, m.Accept):
             self._mind.offer_over(asked.order_id, asked.number)
 
+    def _pickup(self, order_id: str) -> tuple[float, float] | None:
+        """Where an offered order is picked up, for riders who mind."""
+        known = self._bots.placed.get(order_id)
+        if known is None or not minds_places(self._bots.scenario.riders):
+            return None
+        there = known.order.stops[0].place
+        x, y = self._plane.xy(there.lat, there.lon)
+        return float(x), float(y)
+
     def _ahead(self, told: dict[str, Any]) -> StopAhead:
         """The stop as the rider sees it; the town knows when the goods are truly ready."""
         order_id, index = told["order_id"], told["stop"]
@@ -488,11 +502,14 @@ class RiderBot:
         x, y = self._plane.xy(lat, lon)
         known = self._bots.placed.get(order_id)
         ready, approach, leave, place_id = told["earliest_ms"] or 0, 0, 0, ""
+        no_answer_ms = None
         if known is not None and index < len(known.order.stops):
             stop = known.order.stops[index]
             approach, leave, place_id = stop.approach_ms, stop.leave_ms, stop.place_id
             if index == 0:
                 ready = max(ready, known.request.ready_ms)
+            if index == len(known.order.stops) - 1:
+                no_answer_ms = known.request.no_answer_ms
         return StopAhead(
             order_id=order_id,
             stop=index,
@@ -505,6 +522,7 @@ class RiderBot:
             leave_ms=leave,
             place_id=place_id,
             state=StopState(told["state"]),
+            no_answer_ms=no_answer_ms,
         )
 
 

@@ -17,14 +17,13 @@ from api.settings import CityArea
 from api.store import Store
 from dispatch.commands import GoOffShift, GoOnShift, RiderCommand
 from dispatch.model import Rider
+from dispatch.vehicles import LEGAL_SPEED_MPS
 from geo.datum import System
 from geo.errors import Forbidden, InvalidValue, NotFound, UnknownName
 
 router = APIRouter(prefix="/v1/riders", tags=["riders"], responses=RESPONSES)
 
 SHIFT_MS_MAX = 24 * 3_600_000
-# The fastest that a vehicle may legally go; an electric bicycle's 25 km/h are GB 17761-2018's.
-LEGAL_SPEED_MPS = {"foot": 2.5, "bicycle": 25 / 3.6, "scooter": 25 / 3.6, "car": 120 / 3.6}
 
 
 @router.post("")

@@ -13,7 +13,18 @@ from msgspec import structs
 from dispatch import events as e
 from dispatch.model import Order, Place, Stop, StopKind
 from geo.errors import InvalidValue, UnknownKey
-from sim.faults import ClockKnobs, FaultKnobs, Faults, PhoneKnobs, RestartKnobs
+from sim.faults import (
+    ClockKnobs,
+    DropOutKnobs,
+    Fate,
+    FaultKnobs,
+    Faults,
+    PhoneKnobs,
+    RepeatKnobs,
+    RestartKnobs,
+    SolverKnobs,
+    WriteKnobs,
+)
 from sim.promises import SLACK_MS, Promises
 from sim.run import simulate
 from sim.scenario import load_scenario, parse_scenario
@@ -130,6 +141,44 @@ def test_one_kind_of_fault_leaves_the_draws_of_the_others_as_they_were():
 def test_the_schedule_is_kept():
     faults = Faults(FaultKnobs(restarts=RestartKnobs(at_s=(60, 5))), 1, 1_000, 600, 5)
     assert faults.restarts == [6_000, 61_000]
+
+
+def test_every_fault_can_be_scheduled():
+    knobs = FaultKnobs(
+        writes=WriteKnobs(dropped_at_s=(10,), late_at_s=(20, 20), refused_at_s=(5,)),
+        solver=SolverKnobs(late_at_s=(30,)),
+        drop_outs=DropOutKnobs(at_s=(40,), within_s=7),
+        clocks=ClockKnobs(riders=(1, 99), off_s=3),
+    )
+    faults = Faults(knobs, 1, 0, 600, 3)
+    fates = [faults.write(at_ms) for at_ms in (1_000, 5_000, 12_000, 21_000, 22_000, 60_000)]
+    assert fates == [
+        Fate.STANDS,
+        Fate.REFUSED,
+        Fate.DROPPED,
+        Fate.LATE,
+        Fate.LATE,
+        Fate.STANDS,
+    ]
+    assert [faults.solver_is_late(at_ms) for at_ms in (29_999, 30_000, 35_000)] == [0, 1, 0]
+    assert faults.drop_out_ms(39_000) is None
+    assert 0 <= faults.drop_out_ms(41_000) < 7_000
+    assert faults.drop_out_ms(42_000) is None
+    assert faults.clock_off_ms.tolist() == [0, 3_000, 0]
+    repeats = Faults(FaultKnobs(repeats=RepeatKnobs(at_s=(2,), run_max=2)), 1, 0, 600, 3)
+    told = [e.Event("a", n, n * 1_000, e.Opened()) for n in range(1, 5)]
+    heard = [one.seq for event in told for one in repeats.deliveries(event)]
+    assert heard == [1, 2, 1, 2, 3, 4]
+
+
+def test_a_schedule_leaves_the_draws_as_they_were():
+    def fates(**more):
+        knobs = FaultKnobs(writes=WriteKnobs(late_share=0.3, **more))
+        faults = Faults(knobs, 1, 0, 600, 3)
+        return [faults.write(n * 1_000) for n in range(50)]
+
+    drawn, told = fates(), fates(dropped_at_s=(20,))
+    assert [n for n in range(50) if drawn[n] is not told[n]] == [20]
 
 
 @pytest.mark.parametrize(
