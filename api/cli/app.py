@@ -157,13 +157,17 @@ def token(
 
 
 @app.command("sweep")
-def sweep_files(data: Data = Path("data")) -> None:
+def sweep_files(data: Data = Path("data"), as_json: AsJson = False) -> None:
     """Drop old segments and journals that nobody has open, where no `hexrun up` does it."""
     from api.keep import Keep
     from api.supervisor.sweep import sweep_once
 
     days = Keep.from_environment(os.environ).files_days
-    typer.echo(f"hexrun: {len(sweep_once(data, days))} files older than {days} days are dropped")
+    dropped = sweep_once(data, days)
+    if as_json:
+        typer.echo(json.dumps({"files_dropped": len(dropped), "older_than_days": days}))
+        return
+    typer.echo(f"hexrun: {len(dropped)} files older than {days} days are dropped")
 
 
 @app.command("backup")
@@ -215,11 +219,11 @@ def _tell_backup(manifest: dict[str, Any], where: str, as_json: bool) -> None:
 
 
 @data_keys.command("list")
-def keys_list(data: Data = Path("data")) -> None:
+def keys_list(data: Data = Path("data"), as_json: AsJson = False) -> None:
     """Every key, the newest last, and how many rows it encrypts."""
     from api.cli.data_keys import list_keys
 
-    list_keys(data)
+    list_keys(data, as_json)
 
 
 @data_keys.command("rotate")
