@@ -18,6 +18,7 @@ from geo.travel import TravelLaw
 from sim.demand import OrderRequest
 from sim.scenario import RiderKnobs
 
+_arc_ms = getattr(arc_ms, "py_func", arc_ms)  # to call a kernel takes longer than this one works
 _SURE_SHARE = 1 / 3
 """The part of a rider's mean answer time that passes before every answer; the rest is chance."""
 
@@ -101,6 +102,16 @@ _HEADING, _ARRIVED, _DONE = 1, 2, 3
 _STATE = tuple(_RANK)
 
 
+class _Ahead:
+    """A stop on his route, and how far it is: what he has reported or was told, whichever is
+    more."""
+
+    __slots__ = ("known", "stop")
+
+    def __init__(self, stop: StopAhead, known: int) -> None:
+        self.stop, self.known = stop, known
+
+
 class RiderMind:
     """One rider from the start of his shift to its end.
 
@@ -124,10 +135,10 @@ class RiderMind:
         "_law",
         "_ms_per_m",
         "_phase",
-        "_reported",
         "_rng",
         "_route",
         "_same_door",
+        "_served",
         "_shift",
         "_shift_end_ms",
         "_shift_start_ms",
@@ -155,9 +166,8 @@ class RiderMind:
         self._deadline: dict[tuple[str, int], int] = {}
         self._answers: dict[tuple[str, int], tuple[int, bool, str]] = {}
         self._accepted: set[str] = set()
-        self._route: list[StopAhead] = []
-        # How far each stop is, by its key: what he has reported or was told, whichever is more.
-        self._reported: dict[tuple[str, int, int], int] = {}
+        self._route: list[_Ahead] = []
+        self._served: set[tuple[str, int, int]] = set()  # the keys of what he has done, for a while
         self._phase = _STANDING
         self._due_ms = 0
         self._arrived_ms = 0
@@ -200,7 +210,7 @@ class RiderMind:
             told = self._staying(now_ms, told)
         elif self._phase == _GOING:
             here = self._route[0]
-            if first is not here and (first is None or not _same_stop(first, here)):
+            if first is None or not _same_stop(first.stop, here.stop):
                 self._stand(now_ms, *self.path.at(now_ms))
                 self._turn_away(now_ms)
         elif self._phase == _STANDING and told:
@@ -256,9 +266,10 @@ class RiderMind:
             due = self._due_ms
         elif self._may_go():
             due = self._shift_end_ms
-        for at_ms, _, _ in self._answers.values():
-            if due is None or at_ms < due:
-                due = at_ms
+        if self._answers:
+            for at_ms, _, _ in self._answers.values():
+                if due is None or at_ms < due:
+                    due = at_ms
         self.due_ms = due
 
     def _start(self, now_ms: int, done: list[Action]) -> None:
@@ -297,57 +308,59 @@ class RiderMind:
             else:
                 self._phase = _STANDING
             return
-        stop = self._route[0]
+        ahead = self._route[0]
+        stop = ahead.stop
         if self._phase == _GOING:
             self._stand(self._due_ms, stop.x, stop.y)
-            self._report(stop, _ARRIVED, done)
+            _report(ahead, _ARRIVED, done)
             self._phase = _AT_STOP
             self._arrived_ms = self._due_ms
             if not self._same_door:
                 self._arrived_ms += self._service_ms(stop.approach_ms)
             self._due_ms = max(self._arrived_ms, stop.ready_ms)
             return
-        self._report(stop, _DONE, done)
+        _report(ahead, _DONE, done)
+        self._served.add(stop.key)
         del self._route[0]
         self._phase = _LEAVING
-        self._same_door = bool(self._route) and _one_door(stop, self._route[0])
+        self._same_door = bool(self._route) and _one_door(stop, self._route[0].stop)
         if not self._same_door:
             self._due_ms += self._service_ms(stop.leave_ms)
 
     def _set_out(self, done: list[Action]) -> None:
         """From where he stands to the first stop."""
-        stop, law, at_ms = self._route[0], self._law, self._due_ms
+        ahead, law, at_ms = self._route[0], self._law, self._due_ms
+        stop = ahead.stop
         x, y = self.path.x[-1], self.path.y[-1]
-        there_ms = at_ms + arc_ms(
-            x, y, stop.x, stop.y, law.metric, self._ms_per_m, law.quantum_ms
-        )
+        ms_per_m, quantum_ms = self._ms_per_m, law.quantum_ms
+        there_ms = at_ms + _arc_ms(x, y, stop.x, stop.y, law.metric, ms_per_m, quantum_ms)
         self.path = leg(x, y, stop.x, stop.y, at_ms, there_ms, law.metric)
         self._phase, self._due_ms = _GOING, there_ms
-        self._report(stop, _HEADING, done)
+        _report(ahead, _HEADING, done)
 
-    def _still_to_serve(self, stops: Iterable[StopAhead]) -> list[StopAhead]:
+    def _still_to_serve(self, stops: Iterable[StopAhead]) -> list[_Ahead]:
         """What he has not served yet of a route that he is told, in an order that can be ridden."""
-        reported, told = self._reported, []
+        known = {ahead.stop.key: ahead.known for ahead in self._route}
+        told = []
         for stop in stops:
             key = stop.key
-            known = max(reported.get(key, 0), _RANK.get(stop.state, _DONE))
-            if known != _DONE:
-                reported[key] = known
-                told.append(stop)
-        ids = {stop.order_id for stop in told}
-        self._reported = {key: known for key, known in reported.items() if key[0] in ids}
+            far = max(known.get(key, 0), _RANK.get(stop.state, _DONE))
+            if far != _DONE and key not in self._served:
+                told.append(_Ahead(stop, far))
+        ids = {ahead.stop.order_id for ahead in told}
+        self._served = {key for key in self._served if key[0] in ids}
         self._accepted -= ids
         return _in_order(told)
 
-    def _staying(self, now_ms: int, told: list[StopAhead]) -> list[StopAhead]:
+    def _staying(self, now_ms: int, told: list[_Ahead]) -> list[_Ahead]:
         """The route with the stop at which he stands first; he leaves at once if it is gone."""
-        key = self._route[0].key
-        here = next((s for s in told if s.key == key), None)
+        key = self._route[0].stop.key
+        here = next((ahead for ahead in told if ahead.stop.key == key), None)
         if here is None:
             self._turn_away(now_ms)
             return told
-        self._due_ms = max(self._arrived_ms, here.ready_ms)
-        return [here, *(s for s in told if s is not here)]
+        self._due_ms = max(self._arrived_ms, here.stop.ready_ms)
+        return [here, *(ahead for ahead in told if ahead is not here)]
 
     def _turn_away(self, now_ms: int) -> None:
         self._phase, self._due_ms, self._same_door = _LEAVING, now_ms, False
@@ -362,36 +375,38 @@ class RiderMind:
         spread = 1.0 + knobs.service_spread * (2.0 * self._rng.random() - 1.0)
         return int(planned_ms * knobs.service_factor * spread)
 
-    def _report(self, stop: StopAhead, state: int, done: list[Action]) -> None:
-        key = stop.key
-        if self._reported.get(key, 0) < state:
-            self._reported[key] = state
-            done.append(Report(order_id=stop.order_id, stop=stop.stop, state=_STATE[state]))
+
+def _report(ahead: _Ahead, state: int, done: list[Action]) -> None:
+    if ahead.known < state:
+        ahead.known = state
+        stop = ahead.stop
+        done.append(Report(order_id=stop.order_id, stop=stop.stop, state=_STATE[state]))
 
 
 def _same_stop(a: StopAhead, b: StopAhead) -> bool:
-    return (a.key, a.x, a.y) == (b.key, b.x, b.y)
+    return a is b or (a.key, a.x, a.y) == (b.key, b.x, b.y)
 
 
 def _one_door(a: StopAhead, b: StopAhead) -> bool:
     return bool(a.place_id) and (a.place_id, a.kind) == (b.place_id, b.kind)
 
 
-def _in_order(stops: list[StopAhead]) -> list[StopAhead]:
+def _in_order(route: list[_Ahead]) -> list[_Ahead]:
     """The route with each order's stops in their order, whatever the sender made of it."""
     last: dict[str, int] = {}
-    for stop in stops:
+    for ahead in route:
+        stop = ahead.stop
         if stop.stop < last.get(stop.order_id, -1):
             break
         last[stop.order_id] = stop.stop
     else:
-        return stops
-    theirs: dict[str, list[StopAhead]] = {}
-    for stop in stops:
-        theirs.setdefault(stop.order_id, []).append(stop)
+        return route
+    theirs: dict[str, list[_Ahead]] = {}
+    for ahead in route:
+        theirs.setdefault(ahead.stop.order_id, []).append(ahead)
     for own in theirs.values():
-        own.sort(key=lambda s: s.stop, reverse=True)
-    return [theirs[stop.order_id].pop() for stop in stops]
+        own.sort(key=lambda ahead: ahead.stop.stop, reverse=True)
+    return [theirs[ahead.stop.order_id].pop() for ahead in route]
 
 
 class PlaceOrder(Value, frozen=True, kw_only=True):

@@ -15,7 +15,7 @@ _LATER = {"matching": "dispatch"}
 """Fields that orders have had since the first digests, and what they were before: left out where
 they say just that, so that a digest of then and one of now can be compared."""
 
-LINES = 1_000
+LINES = 100
 """So many lines are written at once, and kept until then."""
 
 

@@ -20,6 +20,8 @@ from geo.distance import Plane
 from geo.travel import TravelModel
 from sim.tally import INCOME_SHARE, PARTS, Kpis, Tally, figures
 
+_PICKUP = StopKind.PICKUP
+
 
 @dataclass(slots=True)
 class _Job:
@@ -195,7 +197,7 @@ class KpiBook:
         if fact.stop == 0:
             job.picked_up_ms = at_ms
         last = fact.stop >= len(order.stops) - 1
-        if rider is None or last or order.stops[fact.stop].kind is not StopKind.PICKUP:
+        if rider is None or last or order.stops[fact.stop].kind is not _PICKUP:
             return
         rider.on_board.add(order.id)
         if len(rider.on_board) > 1:

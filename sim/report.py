@@ -53,6 +53,7 @@ _UNITS = (
     ("_ms_p50", "{:,.1f} ms"),
     ("_ms_p95", "{:,.1f} ms"),
     ("per_s", "{:,.0f}"),
+    ("_us_per_event", "{:,.1f} us"),
     ("_h", "{:,.0f} h"),
     ("_s", "{:,.2f} s"),
     ("_mib", "{:,.0f} MiB"),
@@ -70,6 +71,7 @@ def figures(result: RunResult) -> dict[str, Any]:
         "decide_s": result.decide_s,
         "referee_s": result.referee_s,
         "other_s": result.other_s,
+        "other_us_per_event": other_us_per_event(result),
         "rounds": result.rounds,
         "events": result.events,
         "event_log_sha256": result.event_log_sha256,
@@ -77,6 +79,12 @@ def figures(result: RunResult) -> dict[str, Any]:
         "violations": list(result.violations),
         **(cut_off(result.end_ms) if result.interrupted else {}),
     }
+
+
+def other_us_per_event(result: RunResult) -> float | None:
+    """Real time outside `decide` by events, the referee's included; None without an event."""
+    outside_s = result.referee_s + result.other_s
+    return outside_s * 1e6 / result.events if result.events else None
 
 
 def cut_off(end_ms: int) -> dict[str, Any]:

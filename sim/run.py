@@ -25,6 +25,7 @@ from dispatch.dispatcher import (
     WritePlan,
 )
 from dispatch.engine import GREEDY, MATCHING, decide
+from dispatch.model import Order
 from dispatch.plan import Plan
 from dispatch.referee import check_plan
 from geo.errors import InvalidValue
@@ -198,13 +199,13 @@ class _Run:
 
     # --- what happens ---
 
-    def _publish(self, event: e.Event | e.RiderEvent) -> None:
+    def _publish(self, event: e.Event | e.RiderEvent, after: Order | None) -> None:
         self._log.add(event)
         self._book.add(event)
         if self._on_event is not None:
             self._on_event(event)
         if self._promises is None:
-            self._dispatcher.receive(event)
+            self._dispatcher.receive(event, after)
         else:
             self._promises.add(event)
             self._deliver(event)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 
 from dispatch import commands as c
 from dispatch import events as e
@@ -48,7 +49,11 @@ from sim.fleet import Fleet
 from sim.scenario import Scenario
 from sim.streams import stream
 
-Publish = Callable[[e.Event | e.RiderEvent], None]
+# A member that is looked up in its class costs five times as much as one that is at hand.
+_OFFERED, _DONE = AssignmentState.OFFERED, OrderState.DONE
+
+Publish = Callable[[e.Event | e.RiderEvent, Order | None], None]
+"""(event, the order right after it)."""
 Wake = Callable[[int, int], None]
 """(rider row, at_ms): come back to the rider then."""
 
@@ -83,7 +88,8 @@ class _Job:
 
 
 class World:
-    """`publish` gets every event at once, in order; `wake` is asked to come back to a rider.
+    """`publish` gets every event at once, in order, with the order after it; `wake` is
+    asked to come back to a rider.
 
     `refused` counts commands that changed nothing, by (command, code); `ended` the orders that
     have ended or are done, by state; `placed` all orders so far, `live` those of them that are
@@ -152,8 +158,8 @@ class World:
             return self._refuse(command, answer)
         for event in answer:
             before = job.order
-            job.order = evolve(before, event)
-            self._publish(event)
+            job.order = after = evolve(before, event)
+            self._publish(event, after)
             tell = _TELL.get(type(event.fact))
             if tell is not None:
                 tell(self, job, before, event)
@@ -230,7 +236,7 @@ class World:
             return
         for event in answer:
             seat.rider = evolve_rider(seat.rider, event)
-            self._publish(event)
+            self._publish(event, None)
         self._fleet.switch(seat.row, isinstance(command, c.GoOnShift), command.at_ms)
 
     # --- telling: what the rider and the customer hear of an event, by its fact ---
@@ -280,7 +286,7 @@ class World:
         if live is None or job.order.assignment is not None:
             return
         seat, order_id = self._seat_of[live.rider_id], event.order_id
-        if live.state is AssignmentState.OFFERED:
+        if live.state is _OFFERED:
             seat.mind.offer_over(order_id, live.number)
             self._follow(seat)
             return
@@ -294,12 +300,12 @@ class World:
         self._lost(job, before, event)
         state = job.order.state
         job.customer.settled()
-        if before.state is OrderState.DONE:
-            self.ended[OrderState.DONE] -= 1
+        if before.state is _DONE:
+            self.ended[_DONE] -= 1
         else:
             self.live -= 1
         self.ended[state] += 1
-        if state is not OrderState.DONE:
+        if state is not _DONE:
             del self._jobs[event.order_id]
 
     # --- routes ---
