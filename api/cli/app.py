@@ -344,6 +344,10 @@ def sim_aa(
     kpi: Kpi = ["click_to_door_mean_min"],  # noqa: B006
     precision: PrecisionText = "1%",
     seeds_min: SeedsMin = 8,
+    seeds_max: SeedsMax = 200,
+    across: Annotated[
+        bool, typer.Option("--across", help="Among A's runs of different seeds: A against A.")
+    ] = False,
     draws: Annotated[int, typer.Option(help="How often labels are dealt.", min=1)] = 10_000,
     seed: Seed = 1,
     as_json: AsJson = False,
@@ -352,11 +356,10 @@ def sim_aa(
     from api.cli.compare import run_aa
     from sim.experiments.compare import Design
 
-    # As many seeds as the table has.
     design = Design(
-        kpis=tuple(kpi), precision=precision, seeds_min=seeds_min, seeds_max=2**31, seed=seed
+        kpis=tuple(kpi), precision=precision, seeds_min=seeds_min, seeds_max=seeds_max, seed=seed
     )
-    run_aa(table, design, draws, as_json)
+    run_aa(table, design, draws, across=across, as_json=as_json)
 
 
 @sim.command("scenarios")
