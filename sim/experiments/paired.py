@@ -29,7 +29,7 @@ RARE = 2.0
 """Above this ratio of the whole's spread to the first stage's, that has missed something rare.
 
 Normal differences come there once in 36 times with 8 first seeds (their intervals then hold the
-truth a little more often than promised, 95.5 % where many seeds follow), more rarely with more.
+truth a little more often than promised, 95.2 % where many seeds follow), more rarely with more.
 """
 
 
