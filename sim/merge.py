@@ -40,6 +40,8 @@ def country_figures(
     refused = sum(int(one.kpis["refused_plans"] or 0) for one in results)
     rounds = list(chain.from_iterable(one.round_ms for one in results))
     cut = [one.end_ms for one in results if one.interrupted]
+    events = sum(one.events for one in results)
+    outside_s = sum(one.other_s + one.referee_s for one in results)
     digests = "\n".join(one.event_log_sha256 for one in results)
     return {
         "scenario": name,
@@ -49,9 +51,10 @@ def country_figures(
         "decide_s": sum(one.decide_s for one in results),
         "referee_s": sum(one.referee_s for one in results),
         "other_s": sum(one.other_s for one in results),
+        "other_us_per_event": outside_s / events * 1e6 if events else None,
         "total_s": total_s,
         "rounds": sum(one.rounds for one in results),
-        "events": sum(one.events for one in results),
+        "events": events,
         "event_log_sha256": hashlib.sha256(digests.encode()).hexdigest(),
         "peak_rss_mib": peak_rss_mib,
         "violations": [f"{one.scenario}: {v}" for one in results for v in one.violations],

@@ -157,13 +157,17 @@ def token(
 
 
 @app.command("sweep")
-def sweep_files(data: Data = Path("data")) -> None:
+def sweep_files(data: Data = Path("data"), as_json: AsJson = False) -> None:
     """Drop old segments and journals that nobody has open, where no `hexrun up` does it."""
     from api.keep import Keep
     from api.supervisor.sweep import sweep_once
 
     days = Keep.from_environment(os.environ).files_days
-    typer.echo(f"hexrun: {len(sweep_once(data, days))} files older than {days} days are dropped")
+    dropped = sweep_once(data, days)
+    if as_json:
+        typer.echo(json.dumps({"files_dropped": len(dropped), "older_than_days": days}))
+        return
+    typer.echo(f"hexrun: {len(dropped)} files older than {days} days are dropped")
 
 
 @app.command("backup")
@@ -215,11 +219,11 @@ def _tell_backup(manifest: dict[str, Any], where: str, as_json: bool) -> None:
 
 
 @data_keys.command("list")
-def keys_list(data: Data = Path("data")) -> None:
+def keys_list(data: Data = Path("data"), as_json: AsJson = False) -> None:
     """Every key, the newest last, and how many rows it encrypts."""
     from api.cli.data_keys import list_keys
 
-    list_keys(data)
+    list_keys(data, as_json)
 
 
 @data_keys.command("rotate")
@@ -340,6 +344,10 @@ def sim_aa(
     kpi: Kpi = ["click_to_door_mean_min"],  # noqa: B006
     precision: PrecisionText = "1%",
     seeds_min: SeedsMin = 8,
+    seeds_max: SeedsMax = 200,
+    across: Annotated[
+        bool, typer.Option("--across", help="Among A's runs of different seeds: A against A.")
+    ] = False,
     draws: Annotated[int, typer.Option(help="How often labels are dealt.", min=1)] = 10_000,
     seed: Seed = 1,
     as_json: AsJson = False,
@@ -348,11 +356,10 @@ def sim_aa(
     from api.cli.compare import run_aa
     from sim.experiments.compare import Design
 
-    # As many seeds as the table has.
     design = Design(
-        kpis=tuple(kpi), precision=precision, seeds_min=seeds_min, seeds_max=2**31, seed=seed
+        kpis=tuple(kpi), precision=precision, seeds_min=seeds_min, seeds_max=seeds_max, seed=seed
     )
-    run_aa(table, design, draws, as_json)
+    run_aa(table, design, draws, across=across, as_json=as_json)
 
 
 @sim.command("scenarios")

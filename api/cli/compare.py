@@ -138,17 +138,18 @@ def _say_in_words(shown: Mapping[str, Any]) -> None:
         say(f"a precision of {shown['precision']} takes more than {shown['seeds']} seeds")
 
 
-def run_aa(file: Path, design: Design, draws: int, as_json: bool) -> None:
+def run_aa(file: Path, design: Design, draws: int, *, across: bool, as_json: bool) -> None:
     """Deals the labels of a saved table anew, and prints how often the comparison cries wolf."""
     if not file.is_file():
         raise MissingFile(str(file), "the check")
     table = read_csv(file.read_text(encoding="utf-8"))
     rng = np.random.default_rng(design.seed)
-    found = false_alarms(table, design, draws, rng)
+    found = false_alarms(table, design, draws, rng, across=across)
     shown = {
         "table": str(file),
         "table_seeds": len(table.seeds),
         "draws": found.draws,
+        "across": across,
         "seeds": found.seeds,
         **{name: value for name, value in asdict(design).items() if name != "kpis"},
         "kpi": list(design.kpis),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from pathlib import Path
 
@@ -14,10 +15,15 @@ from api.settings import data_keys_file
 from geo.errors import InvalidValue
 
 
-def list_keys(data: Path) -> None:
+def list_keys(data: Path, as_json: bool = False) -> None:
     """Print every key, the newest last, and how many rows it encrypts."""
     ring = _ring(data)
     rows = asyncio.run(_rows(data))
+    if as_json:
+        found = [{"key": k, "rows": rows.pop(k, 0), "missing": False} for k in ring.ids]
+        found += [{"key": k, "rows": n, "missing": True} for k, n in sorted(rows.items())]
+        typer.echo(json.dumps({"data_keys": found}))
+        return
     for key_id in ring.ids:
         typer.echo(f"{key_id:<16}{rows.pop(key_id, 0)}")
     for key_id, count in sorted(rows.items()):

@@ -39,8 +39,9 @@ def covered(draw, truth, half_width, first, peeking=False):
 def test_of_normal_differences_95_of_100_intervals_hold_the_truth(half_width):
     rng = np.random.default_rng(1)
     share, narrow = covered(lambda n: rng.normal(3.0, 1.0, n), 3.0, half_width, 8)
-    assert share == pytest.approx(0.95, abs=0.009)  # three standard errors
-    assert narrow > 0.99
+    # Three standard errors, and what the guard against rare events adds.
+    assert 0.941 <= share <= 0.966
+    assert narrow > 0.95
 
 
 def test_looking_until_it_is_narrow_is_found_out():
@@ -76,7 +77,7 @@ def test_another_figure_of_the_same_runs_is_covered_as_well():
         count = seeds_needed(both[:8, 0], 0.6)
         found = intervals(both[:count], 8)
         hits += abs(found.mean[1] - 5.0) <= found.half[1]
-    assert hits / DRAWS == pytest.approx(0.95, abs=0.009)
+    assert 0.941 <= hits / DRAWS <= 0.966
 
 
 def test_what_the_first_stage_saw_nothing_of_has_the_usual_interval():
