@@ -30,6 +30,7 @@ app.add_typer(key, name="key")
 Data = Annotated[Path, typer.Option(help="The data folder.", envvar="HEXRUN_DATA")]
 Seed = Annotated[int, typer.Option(help="Names the random streams.", min=0)]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON line instead of a table.")]
+Zone = Annotated[str, typer.Option(help="Where times of day are told: an IANA name.")]
 
 
 def _version(asked: bool) -> None:
@@ -266,13 +267,19 @@ def sim_mdrp(
 
 @sim.command("replay")
 def sim_replay(
-    folder: Annotated[Path, typer.Argument(help="A live data folder with its journal.")],
+    folder: Annotated[Path, typer.Argument(help="A live data folder with its journals.")],
+    since: Annotated[str | None, typer.Option("--from", help="Rounds from then on.")] = None,
+    until: Annotated[str | None, typer.Option("--to", help="Rounds before then.")] = None,
+    zone: Zone = "Asia/Shanghai",
     as_json: AsJson = False,
 ) -> None:
-    """Replay a live journal and check that every round decides the same; exit code 1 if not."""
-    from api.cli.simulate import run_replay
+    """Replay live journals and check that every round decides the same; exit code 1 if not.
 
-    if not run_replay(folder, as_json):
+    Times are like 12:05 or 2026-06-01T12:05.
+    """
+    from api.cli.replay import run_replay
+
+    if not run_replay(folder, since, until, zone, as_json):
         raise typer.Exit(1)
 
 

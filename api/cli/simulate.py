@@ -1,4 +1,4 @@
-"""`hexrun sim ...`: runs, benchmark days and replays, with a progress bar and a table or JSON."""
+"""`hexrun sim ...`: runs and benchmark days, with a progress bar and a table or JSON."""
 
 from __future__ import annotations
 
@@ -19,8 +19,6 @@ from rich.progress import (
 
 from api.clock import monotonic_s
 from sim.report import figures, table, to_json_line
-
-SHOWN_DIFFERENT = 10
 
 
 def show(title: str, shown: Mapping[str, Any], as_json: bool) -> None:
@@ -82,26 +80,3 @@ def run_mdrp(folder: Path, out: Path | None, as_json: bool) -> None:
         write_solution(result, out)
     show(folder.name, result.metrics, as_json)
 
-
-def run_replay(folder: Path, as_json: bool) -> bool:
-    """Replays a live journal; True when every round decided the same."""
-    from api.replay import replay_folder
-
-    with bar(f"replay {folder}", None) as (progress, task):
-        result = replay_folder(folder, lambda rounds: progress.update(task, completed=rounds))
-    found = {
-        "journals": result.files,
-        "rounds": result.rounds,
-        "rounds_equal": result.equal,
-        "rounds_greedy": result.greedy,
-        "refused_plans": result.refused,
-        "journals_broken": result.broken,
-        "journals_after_a_gap": result.gaps,
-        "events": result.events,
-        "fixes": result.fixes,
-        "all_equal": result.ok,
-    }
-    show(f"replay {folder}", found, as_json)
-    for at_ms, recorded, replayed in result.different[:SHOWN_DIFFERENT]:
-        Console(stderr=True).print(f"round {at_ms}: recorded {recorded}, replayed {replayed}")
-    return result.ok
