@@ -6,14 +6,14 @@ otherwise changes nothing about the order.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dispatch.model import Place, StopKind
 from dispatch.registry import OrderForm, StopForm, job_type
 from dispatch.snapshot import NEVER
+from geo.errors import InvalidValue
 from sim.city import F8, I8, City, pulled_inside
 from sim.scenario import HOUR_MS, OrderKnobs, Scenario
 from sim.streams import stream
@@ -28,7 +28,8 @@ class OrderRequest:
     """One customer's wish. `order_id` names it in the simulator; a live server gives its own.
 
     The form's pickup is ready, as told, at its `earliest_ms`, and truly at `ready_ms`. The customer
-    cancels at `cancel_at_ms` what is not picked up by then, or never (None).
+    cancels at `cancel_at_ms` what is not picked up by then, or never (None). `promise_ms` is what
+    a real day has promised; None for what the job type promises.
     """
 
     order_id: str
@@ -37,29 +38,47 @@ class OrderRequest:
     form: OrderForm
     ready_ms: int
     cancel_at_ms: int | None
+    promise_ms: int | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Demand:
-    """n order requests by time, as columns; `request(i)` gives one as a value.
+    """n order requests by time, as columns of n rows; `request(i)` gives one as a value.
 
-    `merchant` is a row of the city's merchants, `job` an index into `jobs`; doors are in metres of
-    the city's plane; `cancel_after_ms` is NEVER for a customer who does not cancel.
+    `merchant` is an index into `merchants`, the merchants' ids, or -1 for nobody's; `job` one into
+    `jobs`. Places are WGS-84 degrees, of any value where the job type has no such stop. The goods
+    are ready `prep_ms` after the placement, as told (NEVER: nothing is told), and in truth
+    `late_ms` later than told (or than the placement). `cancel_after_ms` is NEVER for a customer
+    who does not cancel, `promise_ms` an instant, NEVER for what the job type promises. Orders have
+    the ids `ids`, or numbers if there are none.
     """
 
-    city: City
-    jobs: tuple[str, ...]
     at_ms: I8
+    jobs: tuple[str, ...]
+    job: I8
+    merchants: tuple[str, ...]
     merchant: I8
-    door_x: F8
-    door_y: F8
+    pickup_lat: F8
+    pickup_lon: F8
+    door_lat: F8
+    door_lon: F8
     prep_ms: I8
     late_ms: I8
     cancel_after_ms: I8
+    promise_ms: I8
     items: I8
-    job: I8
-    _door: tuple[NDArray[np.float64], NDArray[np.float64]] = field(repr=False)
-    _merchant: tuple[NDArray[np.float64], NDArray[np.float64]] = field(repr=False)
+    ids: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        n = len(self.at_ms)
+        for f in fields(self):
+            column = getattr(self, f.name)
+            if isinstance(column, np.ndarray) and column.shape != (n,):
+                raise InvalidValue(f"demand.{f.name}", column.shape, f"{n} rows, as at_ms has")
+        if self.ids and len(self.ids) != n:
+            raise InvalidValue("demand.ids", len(self.ids), f"{n} ids, as at_ms has rows, or none")
+        if (np.diff(self.at_ms) < 0).any():
+            raise InvalidValue("demand.at_ms", "falling", "instants that never fall")
 
     def __len__(self) -> int:
         return len(self.at_ms)
@@ -67,19 +86,20 @@ class Demand:
     def request(self, i: int) -> OrderRequest:
         """The i-th request. Raises IndexError beyond the last, UnknownName for its job type."""
         at_ms, row = int(self.at_ms[i]), int(self.merchant[i])
-        told_ms = at_ms + int(self.prep_ms[i])
-        cancel_ms = int(self.cancel_after_ms[i])
+        prep_ms, cancel_ms = int(self.prep_ms[i]), int(self.cancel_after_ms[i])
+        promise_ms = int(self.promise_ms[i])
+        told_ms = at_ms + prep_ms if prep_ms < NEVER else None
         name = self.jobs[int(self.job[i])]
-        merchant_id = self.city.merchant_id(row)
+        merchant_id = self.merchants[row] if row >= 0 else ""
         pickup = StopForm(
-            place=Place(lat=float(self._merchant[0][row]), lon=float(self._merchant[1][row])),
+            place=Place(lat=float(self.pickup_lat[i]), lon=float(self.pickup_lon[i])),
             earliest_ms=told_ms,
             place_id=merchant_id,
         )
-        door = StopForm(place=Place(lat=float(self._door[0][i]), lon=float(self._door[1][i])))
+        door = StopForm(place=Place(lat=float(self.door_lat[i]), lon=float(self.door_lon[i])))
         kinds = job_type(name).stop_kinds
         return OrderRequest(
-            order_id=f"o{i:07d}",
+            order_id=self.ids[i] if self.ids else f"o{i:07d}",
             at_ms=at_ms,
             job_type=name,
             form=OrderForm(
@@ -88,8 +108,9 @@ class Demand:
                 stops=tuple(pickup if kind is StopKind.PICKUP else door for kind in kinds),
                 load=(int(self.items[i]),),
             ),
-            ready_ms=told_ms + int(self.late_ms[i]),
+            ready_ms=(at_ms if told_ms is None else told_ms) + int(self.late_ms[i]),
             cancel_at_ms=None if cancel_ms >= NEVER else at_ms + cancel_ms,
+            promise_ms=None if promise_ms >= NEVER else promise_ms,
         )
 
 
@@ -115,20 +136,23 @@ def draw_demand(scenario: Scenario, city: City, seed: int) -> Demand:
 
     names = tuple(scenario.jobs)
     shares = np.array([scenario.jobs[name] for name in names], np.float64)
+    lat, lon = city.plane.lat_lon(city.x, city.y)
+    door_lat, door_lon = city.plane.lat_lon(door_x, door_y)
     return Demand(
-        city=city,
-        jobs=names,
         at_ms=at_ms,
+        jobs=names,
+        job=stream(seed, "demand", "jobs").choice(len(names), count, p=shares / shares.sum()),
+        merchants=tuple(city.merchant_id(row) for row in range(len(city.x))),
         merchant=merchant,
-        door_x=door_x,
-        door_y=door_y,
+        pickup_lat=lat[merchant],
+        pickup_lon=lon[merchant],
+        door_lat=door_lat,
+        door_lon=door_lon,
         prep_ms=prep_ms.astype(np.int64),
         late_ms=late_ms.astype(np.int64),
         cancel_after_ms=np.where(cancels, patience_ms, NEVER).astype(np.int64),
+        promise_ms=np.full(count, NEVER, np.int64),
         items=stream(seed, "demand", "items").integers(1, scenario.orders.items_max + 1, count),
-        job=stream(seed, "demand", "jobs").choice(len(names), count, p=shares / shares.sum()),
-        _door=city.plane.lat_lon(door_x, door_y),
-        _merchant=city.plane.lat_lon(city.x, city.y),
     )
 
 

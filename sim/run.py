@@ -29,10 +29,8 @@ from dispatch.plan import Plan
 from dispatch.referee import check_plan
 from geo.errors import InvalidValue
 from sim.behaviour import CustomerMind
-from sim.city import build_city
 from sim.clock import EventQueue
-from sim.crew import draw_crew
-from sim.demand import draw_demand
+from sim.day import Day, draw_day
 from sim.eventlog import EventLog
 from sim.faults import Fate, Faults
 from sim.kpi import KpiBook, Kpis
@@ -90,13 +88,29 @@ def simulate(
     scenario: Scenario,
     seed: int,
     *,
+    day: Day | None = None,
     stopwatch: Stopwatch,
     progress: Callable[[Progress], None] | None = None,
     on_event: Callable[[e.Event | e.RiderEvent], None] | None = None,
 ) -> Outcome:
-    """Runs the scenario to its end. `stopwatch` gives seconds from any origin; `progress` is
-    called once a simulated minute; `on_event` sees every event."""
-    return _Run(scenario, seed, stopwatch, progress, on_event).to_the_end()
+    """Runs the scenario to its end: the given day, or the one that scenario and seed draw.
+
+    A given day may be of another scenario (other knobs for the same orders and riders), but of
+    the same place and start, else InvalidValue. `stopwatch` gives seconds from any origin;
+    `progress` is called once a simulated minute; `on_event` sees every event.
+    """
+    return _Run(scenario, seed, day, stopwatch, progress, on_event).to_the_end()
+
+
+def _fitting(day: Day, scenario: Scenario) -> Day:
+    for name, of_day, told in (
+        ("city", day.scenario.city.name, scenario.city.name),
+        ("plane", day.scenario.plane, scenario.plane),
+        ("start_ms", day.scenario.start_ms, scenario.start_ms),
+    ):
+        if of_day != told:
+            raise InvalidValue(f"day.{name}", of_day, f"{told}, as the scenario has it")
+    return day
 
 
 class _Run:
@@ -104,6 +118,7 @@ class _Run:
         self,
         scenario: Scenario,
         seed: int,
+        day: Day | None,
         stopwatch: Stopwatch,
         progress: Callable[[Progress], None] | None,
         on_event: Callable[[e.Event | e.RiderEvent], None] | None,
@@ -114,8 +129,8 @@ class _Run:
         travel, plane = scenario.travel.build(), scenario.plane
         if travel.law is None:
             raise InvalidValue("travel.model", scenario.travel.model, "a model with a closed form")
-        city = build_city(scenario, seed)
-        self._demand = draw_demand(scenario, city, seed)
+        day = draw_day(scenario, seed) if day is None else _fitting(day, scenario)
+        self._demand = day.demand
         self._queue: EventQueue[Due] = EventQueue(scenario.start_ms)
         self._fresh = partial(Dispatcher, scenario.city.name, plane, travel, scenario.policy)
         self._dispatcher = self._fresh()
@@ -123,9 +138,8 @@ class _Run:
         self._life, self._up = 1, True  # which dispatcher it is, and whether it hears anything
         self._log = EventLog()
         self._book = KpiBook(plane, travel)
-        crew = draw_crew(scenario, city, seed)
-        self._world = World(scenario, crew, travel.law, seed, self._publish, self._wake_rider)
-        knobs, count = scenario.faults, scenario.riders.count
+        self._world = World(scenario, day.crew, travel.law, seed, self._publish, self._wake_rider)
+        knobs, count = scenario.faults, len(day.crew)
         self._faults = Faults(knobs, seed, scenario.start_ms, scenario.duration_s, count)
         self._promises = Promises() if knobs.any else None
         self._world.set_clocks(self._faults.clock_off_ms)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -191,6 +191,13 @@ class World:
     def _place(self, mind: CustomerMind, request: OrderRequest, now_ms: int) -> None:
         kind = job_type(request.job_type)
         quote = kind.quote(request.form, now_ms)
+        if request.promise_ms is not None:
+            width_ms = quote.promise_to_ms - quote.promise_from_ms
+            quote = replace(
+                quote,
+                promise_from_ms=request.promise_ms - width_ms,
+                promise_to_ms=request.promise_ms,
+            )
         order = kind.order(request.order_id, self._city, request.form, quote, now_ms)
         places = [self._plane.xy(s.place.lat, s.place.lon) for s in order.stops]
         self._jobs[order.id] = _Job(order, mind, places)
