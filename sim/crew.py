@@ -17,7 +17,7 @@ _SPEED_MIN_MPS = 0.5
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
     """One rider: as he is registered (off shift), where he starts (metres and degrees), his shift
-    in ms UTC."""
+    in ms UTC. `pace` is his true speed by the registered one."""
 
     rider: Rider
     x: float
@@ -25,6 +25,7 @@ class Member:
     place: Place
     shift_start_ms: int
     shift_end_ms: int
+    pace: float = 1.0
 
 
 def draw_crew(scenario: Scenario, city: City, seed: int) -> tuple[Member, ...]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from dispatch.model import Place, StopKind
+from dispatch.model import Order, Place, StopKind
 from dispatch.registry import OrderForm, StopForm, job_type
 from dispatch.snapshot import NEVER
 from geo.errors import InvalidValue
@@ -29,7 +29,8 @@ class OrderRequest:
 
     The form's pickup is ready, as told, at its `earliest_ms`, and truly at `ready_ms`. The customer
     cancels at `cancel_at_ms` what is not picked up by then, or never (None). `promise_ms` is what
-    a real day has promised; None for what the job type promises.
+    a real day has promised; None for what the job type promises. `given` is the whole order where
+    it was recorded: then the form is not looked at.
     """
 
     order_id: str
@@ -39,6 +40,7 @@ class OrderRequest:
     ready_ms: int
     cancel_at_ms: int | None
     promise_ms: int | None = None
+    given: Order | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
