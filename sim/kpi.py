@@ -18,15 +18,7 @@ from dispatch import events as e
 from dispatch.model import Order, Place, StopKind
 from geo.distance import Plane
 from geo.travel import TravelModel
-
-Kpis = dict[str, int | float | None]
-
-INCOME_SHARE = 0.8
-"""The part of an order's price that its rider earns."""
-MINUTE_MS = 60_000
-HOUR_MS = 3_600_000
-
-PARTS = ("match", "to_pickup", "wait_pickup", "to_door", "hand_over")
+from sim.tally import INCOME_SHARE, PARTS, Kpis, Tally, figures
 
 
 @dataclass(slots=True)
@@ -99,64 +91,28 @@ class KpiBook:
         `round_ms` are the lengths of the rounds and `refused_plans` what the referee refused: the
         driver's own, since events do not tell.
         """
-        counted = self._count
-        parts = np.array(self._parts, np.float64).reshape(-1, len(PARTS)) / MINUTE_MS
-        door = parts.sum(axis=1)
-        late = np.array(self._late_ms, np.float64) / MINUTE_MS
-        delivered = len(door)
-        out: Kpis = {
-            "orders_created": counted["created"],
-            "orders_delivered": delivered,
-            "orders_cancelled_customer": counted["cancelled_customer"],
-            "orders_cancelled_merchant": counted["cancelled_merchant"],
-            "orders_cancelled_system": counted["cancelled_system"],
-            "orders_expired": counted["expired"],
-            "orders_returned": counted["returned"],
-            "orders_failed": counted["failed"],
-            "orders_live": len(self._jobs),
-            "on_time_share": _share(int((late <= 0.0).sum()), delivered),
-            "click_to_door_mean_min": _mean(door),
-            "click_to_door_p50_min": _percentile(door, 50),
-            "click_to_door_p95_min": _percentile(door, 95),
-        }
-        for i, name in enumerate(PARTS):
-            out[f"{name}_mean_min"] = _mean(parts[:, i])
-        out["lateness_mean_min"] = _mean(late)
-        out["lateness_p95_min"] = _percentile(late, 95)
-        out["bundled_share"] = _share(counted["bundled"], delivered)
-        for name in ("made", "accepted", "declined", "timed_out"):
-            out[f"offers_{name}"] = counted[f"offers_{name}"]
-        out["orders_reassigned"] = counted["reassigned"]
-        out |= self._riding(until_ms, delivered, income_share)
-        out["refused_plans"] = refused_plans
-        out["round_ms_p95"] = _percentile(np.asarray(round_ms, np.float64), 95)
-        return out
+        return figures(self.tally(until_ms), round_ms, refused_plans, income_share)
 
-    def _riding(self, until_ms: int, delivered: int, income_share: float) -> Kpis:
-        """What concerns the riders' time, ways and income."""
-        online, busy, income = [], [], []
-        for rider in self._riders.values():
+    def tally(self, until_ms: int) -> Tally:
+        """What the figures are made of, up to `until_ms`; the book may go on after it."""
+        riders = self._riders.values()
+        online_ms, busy_ms = [], []
+        for rider in riders:
             since = until_ms if rider.on_since_ms is None else rider.on_since_ms
-            online.append(rider.online_ms + until_ms - since)
-            busy.append(rider.busy_ms + (until_ms - rider.busy_since_ms if rider.held else 0))
-            income.append(rider.income_fen * income_share)
-        online_h, busy_h = np.array(online) / HOUR_MS, np.array(busy) / HOUR_MS
-        worked = online_h > 0
-        hourly = np.array(income)[worked] / 100 / online_h[worked]
+            online_ms.append(rider.online_ms + until_ms - since)
+            busy_ms.append(rider.busy_ms + (until_ms - rider.busy_since_ms if rider.held else 0))
         metres, empty = self._metres()
-        km = float(metres.sum()) / 1000
-        return {
-            "riders": len(online),
-            "online_h": float(online_h.sum()),
-            "orders_per_online_h": _share(delivered, float(online_h.sum())),
-            "orders_per_busy_h": _share(delivered, float(busy_h.sum())),
-            "utilisation": _share(float(busy_h.sum()), float(online_h.sum())),
-            "km": km,
-            "km_per_order": _share(km, delivered),
-            "empty_km_share": _share(float(metres[empty].sum()) / 1000, km),
-            "income_per_online_h_yuan": _share(sum(income) / 100, float(online_h.sum())),
-            "income_gini": gini(hourly),
-        }
+        return Tally(
+            counts=Counter(self._count),
+            live=len(self._jobs),
+            parts_ms=np.array(self._parts, np.int64).reshape(-1, len(PARTS)),
+            late_ms=np.array(self._late_ms, np.int64),
+            online_ms=np.array(online_ms, np.int64),
+            busy_ms=np.array(busy_ms, np.int64),
+            income_fen=np.array([rider.income_fen for rider in riders], np.float64),
+            metres=float(metres.sum()),
+            empty_metres=float(metres[empty].sum()),
+        )
 
     def _metres(self) -> tuple[np.ndarray, np.ndarray]:
         rows = np.array(self._legs, np.float64).reshape(-1, 5)
@@ -320,32 +276,3 @@ def kpis(
     for event in events:
         book.add(event)
     return book.result(until_ms, round_ms, refused_plans, income_share)
-
-
-def gini(values: np.ndarray) -> float | None:
-    """The Gini coefficient of values of zero or more: 0 all equal, towards 1 one has all.
-
-    The mean absolute difference over twice the mean, by the sorted form. None for no values, 0
-    when all are zero.
-    """
-    n = len(values)
-    if n == 0:
-        return None
-    ranked = np.sort(values)
-    total = float(ranked.sum())
-    if total == 0.0:
-        return 0.0
-    rank = np.arange(1, n + 1)
-    return float(2.0 * (rank * ranked).sum() / (n * total) - (n + 1) / n)
-
-
-def _share(part: float, whole: float) -> float | None:
-    return part / whole if whole else None
-
-
-def _mean(values: np.ndarray) -> float | None:
-    return float(values.mean()) if len(values) else None
-
-
-def _percentile(values: np.ndarray, q: float) -> float | None:
-    return float(np.percentile(values, q)) if len(values) else None

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
-from sim.kpi import Kpis
+from sim.tally import Kpis
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

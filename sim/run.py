@@ -33,9 +33,10 @@ from sim.clock import EventQueue
 from sim.day import Day, draw_day
 from sim.eventlog import EventLog
 from sim.faults import Fate, Faults
-from sim.kpi import KpiBook, Kpis
+from sim.kpi import KpiBook
 from sim.promises import Promises
 from sim.scenario import Scenario
+from sim.tally import Kpis, Tally, figures
 from sim.world import World
 
 PROGRESS_EVERY_MS = 60_000
@@ -70,9 +71,14 @@ class Outcome:
     `decide_s` is spent in decide, `referee_s` in the referee, `total_s` in all; `refused` counts
     commands that changed nothing by (command, code), `violations` holds the first rules that plans
     broke and, in a run with faults, the first promises. The digest covers every event in order.
+    `tally` and `round_ms` are what the figures were made of, for runs that are put together;
+    `interrupted` says that `stop` ended the run at `end_ms`.
     """
 
     kpis: Kpis
+    tally: Tally
+    round_ms: tuple[float, ...]
+    interrupted: bool
     end_ms: int
     rounds: int
     events: int
@@ -92,14 +98,16 @@ def simulate(
     stopwatch: Stopwatch,
     progress: Callable[[Progress], None] | None = None,
     on_event: Callable[[e.Event | e.RiderEvent], None] | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> Outcome:
     """Runs the scenario to its end: the given day, or the one that scenario and seed draw.
 
     A given day may be of another scenario (other knobs for the same orders and riders), but of
     the same place and start, else InvalidValue. `stopwatch` gives seconds from any origin;
-    `progress` is called once a simulated minute; `on_event` sees every event.
+    `progress` is called once a simulated minute; `on_event` sees every event. `stop` is asked once
+    a simulated minute: at a true answer the run ends there, and its figures are those up to then.
     """
-    return _Run(scenario, seed, day, stopwatch, progress, on_event).to_the_end()
+    return _Run(scenario, seed, day, stopwatch, progress, on_event, stop).to_the_end()
 
 
 def _fitting(day: Day, scenario: Scenario) -> Day:
@@ -122,10 +130,12 @@ class _Run:
         stopwatch: Stopwatch,
         progress: Callable[[Progress], None] | None,
         on_event: Callable[[e.Event | e.RiderEvent], None] | None,
+        stop: Callable[[], bool] | None,
     ) -> None:
         self._started = stopwatch()
         self._scenario, self._stopwatch = scenario, stopwatch
         self._progress, self._on_event = progress, on_event
+        self._stop, self._interrupted = stop, False
         travel, plane = scenario.travel.build(), scenario.plane
         if travel.law is None:
             raise InvalidValue("travel.model", scenario.travel.model, "a model with a closed form")
@@ -157,7 +167,7 @@ class _Run:
         world.start()
         self._await_customer(0)
         self._await_faults()
-        while world.placed < len(self._demand) or world.live:
+        while (world.placed < len(self._demand) or world.live) and not self._interrupted:
             due_ms = self._next()
             if due_ms is None or due_ms > last_ms:
                 end_ms = last_ms
@@ -228,12 +238,14 @@ class _Run:
         before = self._stopwatch()
         self._dispatcher.tick(now_ms)
         self._tick_s = self._stopwatch() - before
-        if self._progress is not None and now_ms - self._told_ms >= PROGRESS_EVERY_MS:
+        if now_ms - self._told_ms >= PROGRESS_EVERY_MS:
             self._told_ms = now_ms
+            self._interrupted = self._stop is not None and self._stop()
             self._tell_progress(now_ms)
 
     def _tell_progress(self, now_ms: int) -> None:
-        assert self._progress is not None
+        if self._progress is None:
+            return
         placed = self._world.placed
         ended = placed - self._world.live
         self._progress(Progress(at_ms=now_ms, orders=len(self._demand), placed=placed, ended=ended))
@@ -337,13 +349,15 @@ class _Run:
             self._dispatcher.receive(self._world.known())
 
     def _outcome(self, end_ms: int) -> Outcome:
-        kpis = self._book.result(end_ms, self._round_ms, self._refused_plans)
-        if self._progress is not None:
-            self._tell_progress(end_ms)
-        if self._promises is not None:
+        tally = self._book.tally(end_ms)
+        self._tell_progress(end_ms)
+        if self._promises is not None and not self._interrupted:
             self._violations += self._promises.end(end_ms)
         return Outcome(
-            kpis=kpis,
+            kpis=figures(tally, self._round_ms, self._refused_plans),
+            tally=tally,
+            round_ms=tuple(self._round_ms),
+            interrupted=self._interrupted,
             end_ms=end_ms,
             rounds=len(self._round_ms),
             events=self._log.count,

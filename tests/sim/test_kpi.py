@@ -8,7 +8,8 @@ from dispatch import events as e
 from dispatch.model import Order, Party, Place, Rider, RiderState, Stop, StopKind
 from geo.distance import Plane
 from geo.travel import StraightLine
-from sim.kpi import gini, kpis
+from sim.kpi import kpis
+from sim.tally import gini
 
 PLANE = Plane(30.0, 104.0)
 TRAVEL = StraightLine(detour=1.0)

@@ -280,3 +280,25 @@ def test_a_result_prints_as_a_table_and_as_a_line():
 def test_an_unknown_scenario_is_refused():
     with pytest.raises(InvalidValue, match="scenario"):
         run_scenario("big", 1, stopwatch=time.perf_counter)
+
+
+def test_a_run_that_is_stopped_gives_its_figures_up_to_then():
+    whole = first("calm")
+    asked, events = [], []
+
+    def stop():
+        asked.append(len(events))
+        return len(asked) == 20  # minutes
+
+    out = simulate(CALM, 1, stopwatch=time.perf_counter, on_event=events.append, stop=stop)
+    assert out.interrupted
+    assert not whole.out.interrupted
+    assert len(asked) == 20
+    assert events == whole.events[: len(events)]
+    minutes = (out.end_ms - CALM.start_ms) / 60_000
+    assert 19 < minutes < 25
+    plane, travel = CALM.plane, CALM.travel.build()
+    seen = kpis(events, plane=plane, travel=travel, until_ms=out.end_ms)
+    assert seen | {"round_ms_p95": None} == out.kpis | {"round_ms_p95": None}
+    assert out.kpis["orders_live"] > 0
+    assert out.violations == ()
