@@ -185,6 +185,38 @@ class RiderMind:
             self._turn_away(now_ms)
         self._route = told
 
+    def resume(
+        self, now_ms: int, seen: tuple[float, float, int], since_ms: int, stops: list[StopAhead]
+    ) -> None:
+        """He is on shift and under way already, as a recording left him.
+
+        `seen` is where he was last (x, y, ms), `stops` his route; since `since_ms` he stands at the
+        first stop if he has arrived there, or is done with the one before.
+        """
+        x, y, seen_ms = seen
+        self._shift, self._route = _Shift.ON, _in_order(stops)
+        self._stand(seen_ms, x, y)
+        if not self._route:
+            return
+        first = self._route[0]
+        if first.state is StopState.ARRIVED:
+            self._stand(since_ms, first.x, first.y)
+            self._phase = _Phase.AT_STOP
+            self._arrived_ms = since_ms + self._service_ms(first.approach_ms)
+            self._due_ms = max(self._arrived_ms, first.ready_ms)
+        else:
+            self._phase, self._due_ms = _Phase.LEAVING, max(seen_ms, since_ms)
+            if first.state is StopState.HEADING:
+                self._set_out([])
+        self._due_ms = max(self._due_ms, now_ms)
+
+    def next_shift(self, x: float, y: float, start_ms: int, end_ms: int) -> None:
+        """He comes again, after a break; or stays for longer, if he has not gone yet."""
+        self._shift_end_ms = end_ms
+        if self._shift is not _Shift.ON:
+            self._shift, self._shift_start_ms = _Shift.BEFORE, start_ms
+            self._stand(start_ms, x, y)
+
     # --- what he does ---
 
     def wake_at(self) -> int | None:

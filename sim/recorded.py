@@ -100,7 +100,6 @@ class Recorded:
     """
 
     at_ms: int
-    until_ms: int
     offer_ms: int
     _orders: dict[str, Order] = field(default_factory=dict)
     _after: dict[str, Order] = field(default_factory=dict)  # as they stood at the instant
@@ -114,7 +113,7 @@ class Recorded:
     _events: list[e.Event | e.RiderEvent] = field(default_factory=list)
     _passed: bool = False
     _end_ms: int = 0
-    _hall: int = 0
+    _hall: list[int] = field(default_factory=list)
 
     # --- in ---
 
@@ -128,13 +127,20 @@ class Recorded:
             if before is None or before.version < order.version:
                 self._orders[order.id] = order
                 self._at_counter(order)
+            if order.assignment is not None and not self._passed:
+                for stop in order.stops:
+                    at, here = stop.arrived_at_ms, stop.place
+                    self.saw(order.assignment.rider_id, here.lat, here.lon, at or 0)
         for rider in known.riders:
             if rider.id not in self._riders and self._passed:
                 self._shifts.append(Shift(at_ms=now_ms, rider=rider))
+            self._came_ms.setdefault(rider.id, now_ms)
             self._riders[rider.id] = rider
+            if rider.place is not None:
+                self.saw(rider.id, rider.place.lat, rider.place.lon, self._came_ms[rider.id])
 
     def saw(self, rider_id: str, lat: float, lon: float, at_ms: int) -> None:
-        """A fix of a rider from before the instant."""
+        """Where a rider was, by his phone or where he arrived; the latest before the instant."""
         if at_ms <= self.at_ms and at_ms >= self._seen.get(rider_id, (0.0, 0.0, 0))[2]:
             self._seen[rider_id] = lat, lon, at_ms
 
@@ -147,22 +153,24 @@ class Recorded:
         else:
             self._order_event(event)
 
-    def moment(self, service_max: float) -> Moment:
-        """The state at the instant, and the facts after it.
+    def moment(self, service_max: float, until_ms: int | None = None) -> Moment:
+        """The state at the instant, and the facts after it, until then or the recording's end.
 
         Who stood at a counter for longer than `service_max` times what the job plans for it has
         waited for the goods: they were ready when he left. Of the others it is only known that
         they were ready by then, and taken that they were when they should have been.
         """
         self._go_on(self.at_ms)
+        end_ms = max(self._end_ms, self.at_ms) + 1
+        until_ms = end_ms if until_ms is None else min(until_ms, end_ms)
         live = [o for o in self._after.values() if not _over(o)]
         hall = {o.id for o in live if o.matching is Matching.HALL and o.assignment is None}
-        cut = [a for a in self._arrivals.values() if a.at_ms < self.until_ms]
+        cut = [a for a in self._arrivals.values() if a.at_ms < until_ms]
         cut.sort(key=lambda a: a.at_ms)
         return Moment(
             at_ms=self.at_ms,
-            until_ms=self.until_ms,
-            end_ms=max(self._end_ms, self.at_ms),
+            until_ms=until_ms,
+            end_ms=end_ms,
             orders=tuple(o for o in live if o.id not in hall),
             shifts=tuple(self._shifts),
             seen=self._seen,
@@ -174,7 +182,7 @@ class Recorded:
                 if at.done_ms > max(at.told_ms + SLACK_MS, at.arrived_ms + at.planned_ms * service_max)
             },
             events=tuple(self._events),
-            hall=self._hall + len(hall),
+            hall=sum(at_ms < until_ms for at_ms in self._hall) + len(hall),
         )
 
     # --- folding ---
@@ -198,6 +206,8 @@ class Recorded:
         if isinstance(event.fact, e.WentOnShift):
             rider = event.fact.rider
             self._came_ms[rider.id] = event.at_ms
+            if rider.place is not None:
+                self.saw(rider.id, rider.place.lat, rider.place.lon, event.at_ms)
             if self._passed:
                 self._shifts.append(Shift(at_ms=event.at_ms, rider=rider))
         elif rider is not None:
@@ -243,12 +253,16 @@ class Recorded:
 
     def _learn(self, before: Order, event: e.Event) -> None:
         fact = event.fact
+        if isinstance(fact, e.Arrived) and not self._passed:
+            place = before.stops[fact.stop].place
+            self.saw(fact.rider_id, place.lat, place.lon, event.at_ms)
         if isinstance(fact, e.Scheduled) and before.id in self._arrivals:
             known = self._arrivals[before.id]
             placed = replace(known.order, open_at_ms=fact.open_at_ms)
             self._arrivals[before.id] = Arrival(at_ms=known.at_ms, order=placed)
         elif isinstance(fact, e.Cancelled) and self._passed:
-            self._cancels[before.id] = Ending(at_ms=event.at_ms, by=fact.by, reason=fact.reason)
+            at_ms = max(event.at_ms, self.at_ms)
+            self._cancels[before.id] = Ending(at_ms=at_ms, by=fact.by, reason=fact.reason)
         elif isinstance(fact, e.StopDone) and fact.stop == 0:
             self._at_counter(self._orders[event.order_id])
 
@@ -262,7 +276,7 @@ class Recorded:
 
     def _arrive(self, at_ms: int, order: Order) -> None:
         if order.matching is Matching.HALL:
-            self._hall += at_ms < self.until_ms
+            self._hall.append(at_ms)
         else:
             self._arrivals[order.id] = Arrival(at_ms=at_ms, order=order)
 

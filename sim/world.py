@@ -105,7 +105,7 @@ class World:
         self._row = {rider_id: row for row, rider_id in enumerate(ids)}
         fix_ms = int(scenario.riders.fix_s * 1000)
         self._fleet = Fleet(ids, scenario.plane, fix_ms, scenario.start_ms)
-        self.placed = 0
+        self.placed = self.adopted = 0
         self.ended: Counter[OrderState] = Counter()
         self.refused: Counter[tuple[str, str]] = Counter()
 
@@ -117,7 +117,7 @@ class World:
     @property
     def live(self) -> int:
         """Orders that are neither done nor ended."""
-        return self.placed - sum(self.ended.values())
+        return self.placed + self.adopted - sum(self.ended.values())
 
     # --- what the driver brings about ---
 
@@ -186,9 +186,55 @@ class World:
         """What the riders' phones have sent since the last call, the latest of each."""
         return self._fleet.fixes(now_ms)
 
+    # --- going on from a recording ---
+
+    def adopt(self, order: Order, customer: CustomerMind) -> None:
+        """A live order as it stands; who has it is to be resumed after."""
+        self._take_in(order, customer)
+        self.adopted += 1
+
+    def resume(
+        self,
+        rider: Rider,
+        seen: tuple[float, float, int],
+        since_ms: int,
+        route: list[RouteStop],
+        now_ms: int,
+    ) -> None:
+        """The rider is on shift and has accepted the orders of his route, as `RiderMind.resume`."""
+        row = self._row[rider.id]
+        seat = self._seats[row]
+        seat.rider, seat.route, seat.held = rider, list(route), {at.order_id for at in route}
+        seat.mind.resume(now_ms, seen, since_ms, [self._ahead(at) for at in route])
+        self._fleet.switch(row, True, now_ms)
+        self._follow(row)
+
+    def offer_again(self, order: Order, now_ms: int) -> None:
+        """The rider has not answered the order's live offer yet."""
+        assert order.assignment is not None
+        number, deadline_ms = order.assignment.number, order.assignment.deadline_ms
+        row = self._row[order.assignment.rider_id]
+        offer = OfferSeen(order_id=order.id, number=number, deadline_ms=deadline_ms)
+        self._seats[row].mind.offered(now_ms, offer)
+        self._follow(row)
+
+    def next_shift(self, member: Member) -> None:
+        """The rider has one more shift, see `RiderMind.next_shift`."""
+        row = self._row[member.rider.id]
+        seat = self._seats[row]
+        seat.member = member
+        seat.mind.next_shift(member.x, member.y, member.shift_start_ms, member.shift_end_ms)
+        self._follow(row)
+
     # --- carrying out ---
 
     def _place(self, mind: CustomerMind, request: OrderRequest, now_ms: int) -> None:
+        order = request.given or self._ordered(request, now_ms)
+        self._take_in(order, mind)
+        self.placed += 1
+        self.ask(order.id, c.Confirm(at_ms=now_ms, open_at_ms=order.open_at_ms))
+
+    def _ordered(self, request: OrderRequest, now_ms: int) -> Order:
         kind = job_type(request.job_type)
         quote = kind.quote(request.form, now_ms)
         if request.promise_ms is not None:
@@ -198,11 +244,11 @@ class World:
                 promise_from_ms=request.promise_ms - width_ms,
                 promise_to_ms=request.promise_ms,
             )
-        order = kind.order(request.order_id, self._city, request.form, quote, now_ms)
+        return kind.order(request.order_id, self._city, request.form, quote, now_ms)
+
+    def _take_in(self, order: Order, mind: CustomerMind) -> None:
         places = [self._plane.xy(s.place.lat, s.place.lon) for s in order.stops]
         self._jobs[order.id] = _Job(order, mind, places)
-        self.placed += 1
-        self.ask(order.id, c.Confirm(at_ms=now_ms))
 
     def _carry_out(self, seat: _Seat, action: Action, now_ms: int) -> None:
         rider_id = seat.rider.id
@@ -370,7 +416,7 @@ def _seat(scenario: Scenario, member: Member, law: TravelLaw, seed: int) -> _Sea
     mind = RiderMind(
         knobs=scenario.riders,
         law=law,
-        speed_mps=rider.speed_mps,
+        speed_mps=rider.speed_mps * member.pace,
         x=member.x,
         y=member.y,
         shift_start_ms=member.shift_start_ms,

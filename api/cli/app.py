@@ -283,6 +283,37 @@ def sim_replay(
         raise typer.Exit(1)
 
 
+@sim.command("fork")
+def sim_fork(
+    folder: Annotated[Path, typer.Argument(help="A live data folder with its journals.")],
+    at: Annotated[str, typer.Option(help="From when on: 12:05, or 2026-06-01T12:05.")],
+    policy: Annotated[Path, typer.Option(help="YAML with the knobs that are otherwise.")],
+    until: Annotated[str | None, typer.Option(help="Orders come until then.")] = None,
+    seed: Seed = 1,
+    replicas: Annotated[int, typer.Option(help="So many seeds.", min=1, max=1000)] = 10,
+    city: Annotated[str | None, typer.Option(help="Where the folder has several.")] = None,
+    zone: Zone = "Asia/Shanghai",
+    as_json: AsJson = False,
+) -> None:
+    """Go on from a recorded moment with another policy, and report the difference with its causes.
+
+    Both the recorded policy and the other one are simulated, on the same orders and seeds.
+    """
+    from api.cli.fork import run_fork
+
+    run_fork(
+        folder,
+        at=at,
+        policy=policy,
+        until=until,
+        city=city,
+        zone_name=zone,
+        seed=seed,
+        replicas=replicas,
+        as_json=as_json,
+    )
+
+
 @jobs.command("list")
 def jobs_list() -> None:
     """The registered job types and their stops."""
