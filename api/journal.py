@@ -189,7 +189,7 @@ def journals(folder: Path) -> list[Path]:
 
 
 class JournalReader:
-    """The records of one journal in order, read as they are asked for: memory is that of one record.
+    """The records of one journal in order, read as they are asked for, one in memory at a time.
 
     `offset` is the byte after the last record given, `size` the file's. A crash leaves a torn last
     record, or zeros where the file had grown before its bytes were written: the records end there,

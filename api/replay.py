@@ -33,7 +33,6 @@ from dispatch.policy import Policy
 from dispatch.snapshot import Snapshot
 from geo.errors import InvalidValue
 
-
 DIFFERENT_KEPT = 100
 TELL_EVERY = 200  # records
 

@@ -38,8 +38,10 @@ class _Tape:
     def __init__(self, folder: Path, scenario: Scenario) -> None:
         self._folder, self._policy = folder, scenario.policy
         city, travel = scenario.city, scenario.travel
-        self._shape = CityShape(name=city.name, lat=city.lat, lon=city.lon, travel=travel.model,
-                                **({} if travel.detour is None else {"detour": travel.detour}))  # fmt: skip
+        detour = {} if travel.detour is None else {"detour": travel.detour}
+        self._shape = CityShape(
+            name=city.name, lat=city.lat, lon=city.lon, travel=travel.model, **detour
+        )
         self._journal: JournalWriter | None = None
         self._segment = None
         self._name, self._offset, self._records = "", 0, 0

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import pairwise
 
 from dispatch.model import Order, OrderState
 from sim.lives import Life
@@ -53,9 +54,7 @@ def parts(life: Life, ready_ms: int, direct_ms: int) -> dict[str, int]:
     known = [life.placed_ms]
     for at_ms in (*moments, life.done_ms):
         known.append(known[-1] if at_ms is None else at_ms)
-    first, again, answer, before, approach, pickup, way, over = (
-        b - a for a, b in zip(known, known[1:], strict=False)
-    )
+    first, again, answer, before, approach, pickup, way, over = (b - a for a, b in pairwise(known))
     arrived_ms, picked_ms = known[5], known[6]
     goods = max(0, min(picked_ms, ready_ms) - arrived_ms)
     detour = max(0, way - direct_ms) if life.others else 0

@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from sim.city import build_city
+from sim.city import I8, build_city
 from sim.crew import Member, draw_crew
-from sim.demand import I8, OrderRequest, draw_demand
+from sim.demand import OrderRequest, draw_demand
 from sim.scenario import Scenario
 
 

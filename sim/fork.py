@@ -56,7 +56,7 @@ class Effect:
 class ForkResult:
     """`figures`: by name (as it was, now, the paired difference); `causes`: minutes an order, which
     add up to `total`; `changed`: orders a seed; `near`: by name (recorded, as it was) up to the
-    recording's end."""
+    recording's end, with the interval in which one more seed would lie."""
 
     seeds: tuple[int, ...]
     orders: int
@@ -79,9 +79,7 @@ class Branch:
         assert law is not None
         self._law, self._plane = law, plane
         self._leave = habits.riders.service_factor
-        self._speed = {
-            m.rider.id: m.rider.speed_mps * m.pace for m in self._resumed.day.crew
-        }
+        self._speed = {m.rider.id: m.rider.speed_mps * m.pace for m in self._resumed.day.crew}
 
     def run(self, seed: int, stopwatch: Stopwatch) -> tuple[Lives, tuple[str, ...]]:
         """The orders' lives until all have ended, and the rules that were broken."""
@@ -175,10 +173,12 @@ def fork(
         figures={name: _pair(kpis, name) for name in kpis[0][0] if _is_there(kpis, name)},
         total=_minutes(totals) if totals else None,
         causes={name: _minutes([d.causes.get(name, Fraction(0)) for d in found]) for name in names},
-        changed={name: sum(d.changed[name] for d in found) / len(found) for name in _changed(found)},
+        changed={
+            name: sum(d.changed[name] for d in found) / len(found) for name in _changed(found)
+        },
         effects=_top(by_order, len(seeds), effects),
         near={
-            name: (told[name], estimate([_number(k[name]) for k in near if k[name] is not None]))
+            name: (told[name], prediction([_number(k[name]) for k in near if k[name] is not None]))
             for name in told
             if any(k[name] is not None for k in near)
         },
@@ -188,12 +188,20 @@ def fork(
 
 def estimate(values: Sequence[float]) -> Estimate:
     """The mean with its interval, `mean -+ t sd / sqrt(n)`."""
+    return _within(values, 1.0 / len(values))
+
+
+def prediction(values: Sequence[float]) -> Estimate:
+    """The mean, and where one more value is expected: `mean -+ t sd sqrt(1 + 1 / n)`."""
+    return _within(values, 1.0 + 1.0 / len(values))
+
+
+def _within(values: Sequence[float], spread: float) -> Estimate:
     array = np.asarray(values, np.float64)
-    mean = float(array.mean())
-    if len(array) < 2:
+    n, mean = len(array), float(array.mean())
+    if n < 2:
         return Estimate(mean, None, None)
-    t = float(stdtrit(len(array) - 1, 0.5 + CONFIDENCE / 2))
-    half = t * float(array.std(ddof=1)) / sqrt(len(array))
+    half = float(stdtrit(n - 1, 0.5 + CONFIDENCE / 2)) * float(array.std(ddof=1)) * sqrt(spread)
     return Estimate(mean, mean - half, mean + half)
 
 
@@ -216,8 +224,11 @@ def _minutes(values: Sequence[Fraction]) -> Estimate:
     return estimate([float(value / 60_000) for value in values])
 
 
-def _changed(found: list[Difference]) -> list[str]:
-    return list(dict.fromkeys(name for d in found for name in d.changed))
+def _changed(found: list[Difference]) -> dict[str, float]:
+    together: Counter[str] = Counter()
+    for one in found:
+        together.update(one.changed)
+    return {name: count / len(found) for name, count in together.items()}
 
 
 def _add_effects(by_order: dict[str, _Effects], one: Difference) -> None:

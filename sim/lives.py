@@ -111,20 +111,23 @@ class Lives:
             life.declined += 1
         elif isinstance(fact, e.TimedOut):
             life.timed_out += 1
-        elif isinstance(fact, e.Heading):
-            if fact.stop == 0:
-                life.headed_ms = at_ms
-        elif isinstance(fact, e.Arrived):
-            self._arrived(life, fact, at_ms)
-        elif isinstance(fact, e.StopDone):
-            if fact.stop == 0:
-                life.picked_ms = at_ms
-                if len(life.order.stops) > 1:
-                    self._load(life)
         elif isinstance(fact, e.Finished):
             life.done_ms = life.ended_ms = at_ms
-        elif isinstance(fact, _ENDS):
+        elif isinstance(fact, e.Cancelled | e.Expired | e.Returned | e.Failed):
             life.ended_ms = at_ms
+        else:
+            self._move(life, fact, at_ms)
+
+    def _move(self, life: Life, fact: e.Fact, at_ms: int) -> None:
+        """The rider sets out, arrives, or is done at a stop."""
+        if isinstance(fact, e.Heading) and fact.stop == 0:
+            life.headed_ms = at_ms
+        elif isinstance(fact, e.Arrived):
+            self._arrived(life, fact, at_ms)
+        elif isinstance(fact, e.StopDone) and fact.stop == 0:
+            life.picked_ms = at_ms
+            if len(life.order.stops) > 1:
+                self._load(life)
 
     def _arrived(self, life: Life, fact: e.Arrived, at_ms: int) -> None:
         if fact.stop == 0:
@@ -201,4 +204,3 @@ _MOMENTS = (
     "first_ms", "offered_ms", "accepted_ms", "headed_ms", "arrived_ms", "picked_ms", "at_door_ms",
     "done_ms", "ended_ms",
 )  # fmt: skip
-_ENDS = (e.Cancelled, e.Expired, e.Returned, e.Failed)

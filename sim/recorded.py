@@ -14,20 +14,18 @@ from msgspec.structs import replace
 
 from dispatch import events as e
 from dispatch.dispatcher import Known
-from dispatch.lifecycle import ORDER, STOP
+from dispatch.lifecycle import ORDER
 from dispatch.model import (
     Matching,
     Order,
     OrderState,
     Party,
-    Place,
     Rider,
     RiderState,
     Stop,
     StopState,
 )
 from dispatch.transitions import evolve, evolve_rider
-
 
 SLACK_MS = 1_000
 """What is done so shortly after the told moment was ready by then."""
@@ -89,6 +87,11 @@ class _Counter:
     arrived_ms: int
     done_ms: int
     planned_ms: int
+
+    def waited(self, service_max: float) -> bool:
+        """For the goods, since nothing else takes him so long."""
+        served_ms = self.arrived_ms + int(self.planned_ms * service_max)
+        return self.done_ms > max(self.told_ms, served_ms) + SLACK_MS
 
 
 @dataclass(slots=True)
@@ -177,9 +180,7 @@ class Recorded:
             arrivals=tuple(cut),
             cancels=self._cancels,
             ready_ms={
-                name: at.done_ms
-                for name, at in self._counters.items()
-                if at.done_ms > max(at.told_ms + SLACK_MS, at.arrived_ms + at.planned_ms * service_max)
+                name: at.done_ms for name, at in self._counters.items() if at.waited(service_max)
             },
             events=tuple(self._events),
             hall=sum(at_ms < until_ms for at_ms in self._hall) + len(hall),

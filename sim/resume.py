@@ -19,9 +19,10 @@ from dispatch.policy import Policy
 from dispatch.registry import OrderForm
 from geo.distance import Plane
 from sim.behaviour import CustomerMind
+from sim.city import I8
 from sim.crew import Member
 from sim.day import Day
-from sim.demand import I8, OrderRequest
+from sim.demand import OrderRequest
 from sim.habits import Habits
 from sim.recorded import Arrival, Ending, Moment, Shift
 from sim.scenario import (
@@ -65,9 +66,7 @@ class Resumed:
             shifts.setdefault(shift.rider.id, []).append(shift)
         crew = [self._member(theirs[0]) for _, theirs in sorted(shifts.items())]
         crew += [self._gone(rider_id) for rider_id in _asked(moment) if rider_id not in shifts]
-        self.day = Day(
-            scenario=self.scenario, demand=_Arrivals(moment), crew=tuple(crew)
-        )
+        self.day = Day(scenario=self.scenario, demand=_Arrivals(moment), crew=tuple(crew))
         on = (theirs[0] for _, theirs in sorted(shifts.items()))
         self._riders = [
             replace(shift.rider, place=self._seen_place(shift.rider))

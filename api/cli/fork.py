@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -15,7 +15,7 @@ from api.cli.replay import bytes_bar
 from api.cli.simulate import bar
 from api.clock import monotonic_s
 from api.journal import CityShape, PlanMade, Start, read_journal, started_ms
-from api.recording import Recording, Seen
+from api.recording import Recording, Seen, Told
 from dispatch.dispatcher import Known
 from dispatch.events import Event, RiderEvent
 from dispatch.policy import Policy
@@ -35,6 +35,20 @@ GAP_MS = 60_000
 """After so long without any record, what happened is not known."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What a fork goes on from."""
+
+    moment: Moment
+    habits: Habits
+    where: Where
+    policy: Policy
+
+    def branch(self, policy: Policy) -> Branch:
+        """That policy from the moment on."""
+        return Branch(self.moment, self.where, self.habits, policy)
+
+
 def run_fork(
     folder: Path,
     *,
@@ -49,29 +63,89 @@ def run_fork(
 ) -> None:
     """Runs both policies from `at` on and prints the difference with its causes."""
     zone = zone_of(zone_name)
-    recording = Recording(folder, city)
-    at_ms = instant("at", at, zone, recording.begun_ms)
-    start = _start(recording.before(at_ms))
-    at_ms = -(-at_ms // start.policy.tick_ms) * start.policy.tick_ms
-    other = read_policy(policy, start.policy)
-    until_ms = None if until is None else instant("until", until, zone, at_ms)
-    moment, habits = _read(recording, start, at_ms, until_ms, zone)
-    where = _where(start.city)
+    setting = read_setting(folder, at, until, city, zone)
+    other = read_policy(policy, setting.policy)
     seeds = range(seed, seed + replicas)
     with bar("fork", 2 * replicas) as (progress, task):
         result = fork(
-            Branch(moment, where, habits, start.policy),
-            Branch(moment, where, habits, other),
-            moment,
+            setting.branch(setting.policy),
+            setting.branch(other),
+            setting.moment,
             seeds,
             stopwatch=monotonic_s,
             progress=lambda runs: progress.update(task, completed=runs),
         )
-    title = f"{folder} from {shown(at_ms, zone)}, {len(seeds)} seeds from {seed}"
     if as_json:
-        print(to_json_line(_facts(result, moment, habits, start.policy, other)))
-    else:
-        _show(title, result, moment, habits, start.policy, other, zone)
+        print(to_json_line(_facts(result, setting, other)))
+        return
+    began = shown(setting.moment.at_ms, zone)
+    title = f"{folder} from {began}, {replicas} seeds from {seed}"
+    _show(title, result, setting, other, zone)
+
+
+def read_setting(
+    folder: Path, at: str, until: str | None, city: str | None, zone: ZoneInfo
+) -> Setting:
+    """The city at the first round from `at` on, in one pass over its journals.
+
+    Raises what `Recording` raises, and InvalidValue for times that were not recorded.
+    """
+    recording = Recording(folder, city)
+    at_ms = instant("at", at, zone, recording.begun_ms)
+    since = recording.before(at_ms)
+    start = _start(since)
+    at_ms = -(-at_ms // start.policy.tick_ms) * start.policy.tick_ms
+    until_ms = None if until is None else instant("until", until, zone, at_ms)
+    if until_ms is not None and until_ms <= at_ms:
+        raise InvalidValue("until", shown(until_ms, zone), f"later than {shown(at_ms, zone)}")
+    where = _where(start.city)
+    recorded = Recorded(at_ms=at_ms, offer_ms=start.policy.offer_ms)
+    book = HabitBook(where.plane, where.travel.build(), start.policy.offer_ms)
+    last_ms = {path: started_ms(path) for path in recording.paths}
+    with bytes_bar("read the journals") as (progress, task):
+
+        def told(done: int, size: int) -> None:
+            progress.update(task, completed=done, total=size)
+
+        for path, value in recording.read(since, at_ms - SEEN_MS, at_ms, told):
+            heard_ms = _hear(value, recorded, book, started_ms(path))
+            last_ms[path] = max(last_ms[path], heard_ms)
+            if isinstance(value, Start) and value.policy != start.policy:
+                _note(f"{path.name} goes on with another policy")
+    for name in recording.torn:
+        _note(f"{name} ends in the middle of a record")
+    begun_ms, end_ms = recording.begun_ms, max(last_ms.values())
+    if at_ms >= end_ms:
+        span = f"from {shown(begun_ms, zone)} to {shown(end_ms, zone)} ({zone.key})"
+        raise InvalidValue("at", shown(at_ms, zone), f"a time within the recording, {span}")
+    if at_ms - last_ms[since] > GAP_MS:
+        expected = f"a time that was recorded: nothing is after {shown(last_ms[since], zone)}"
+        raise InvalidValue("at", shown(at_ms, zone), expected)
+    habits = book.result()
+    moment = recorded.moment(habits.service_max, until_ms)
+    return Setting(moment=moment, habits=habits, where=where, policy=start.policy)
+
+
+def _hear(value: Told, recorded: Recorded, book: HabitBook, begun_ms: int) -> int:
+    """Takes one value in; gives when it was, as far as it says so."""
+    if isinstance(value, Known):
+        recorded.known(value, begun_ms)
+        book.known(value)
+    elif isinstance(value, Event | RiderEvent):
+        recorded.event(value)
+        book.event(value)
+        return value.at_ms
+    elif isinstance(value, Seen):
+        recorded.saw(value.rider_id, value.lat, value.lon, value.at_ms)
+        book.saw(value.rider_id, value.at_ms)
+    elif isinstance(value, PlanMade):
+        book.round(value.ms)
+        return value.at_ms
+    return 0
+
+
+def _note(text: str) -> None:
+    Console(stderr=True, soft_wrap=True, highlight=False).print(f"hexrun: {text}")
 
 
 def _start(path: Path) -> Start:
@@ -87,60 +161,11 @@ def _where(city: CityShape) -> Where:
     return Where(name=city.name, lat=city.lat, lon=city.lon, travel=travel)
 
 
-def _read(
-    recording: Recording, start: Start, at_ms: int, until_ms: int | None, zone: ZoneInfo
-) -> tuple[Moment, Habits]:
-    """The moment and the riders' habits, in one pass over the journals."""
-    since, where = recording.before(at_ms), _where(start.city)
-    recorded = Recorded(at_ms=at_ms, offer_ms=start.policy.offer_ms)
-    book = HabitBook(where.plane, where.travel.build(), start.policy.offer_ms)
-    last_ms = {path: started_ms(path) for path in recording.paths}
-    begun_ms = started_ms(since)
-    notes = Console(stderr=True, soft_wrap=True, highlight=False)
-    with bytes_bar("read the journals") as (progress, task):
-        told = recording.read(
-            since,
-            at_ms - SEEN_MS,
-            at_ms,
-            lambda done, size: progress.update(task, completed=done, total=size),
-        )
-        for path, value in told:
-            if isinstance(value, Known):
-                recorded.known(value, started_ms(path))
-                book.known(value)
-            elif isinstance(value, Event | RiderEvent):
-                recorded.event(value)
-                book.event(value)
-                last_ms[path] = max(last_ms[path], value.at_ms)
-            elif isinstance(value, Seen):
-                recorded.saw(value.rider_id, value.lat, value.lon, value.at_ms)
-                book.saw(value.rider_id, value.at_ms)
-            elif isinstance(value, PlanMade):
-                book.round(value.ms)
-                last_ms[path] = max(last_ms[path], value.at_ms)
-            elif isinstance(value, Start) and value.policy != start.policy:
-                notes.print(f"hexrun: {path.name} goes on with another policy")
-    for name in recording.torn:
-        notes.print(f"hexrun: {name} ends in the middle of a record")
-    habits = book.result()
-    end_ms = max(last_ms.values())
-    if at_ms >= end_ms:
-        span = f"from {shown(begun_ms, zone)} to {shown(end_ms, zone)} ({zone.key})"
-        raise InvalidValue("at", shown(at_ms, zone), f"a time within the recording, {span}")
-    if at_ms - last_ms[since] > GAP_MS:
-        expected = f"a time that was recorded: nothing is after {shown(last_ms[since], zone)}"
-        raise InvalidValue("at", shown(at_ms, zone), expected)
-    if until_ms is not None and until_ms <= at_ms:
-        raise InvalidValue("until", shown(until_ms, zone), f"later than {shown(at_ms, zone)}")
-    return recorded.moment(habits.service_max, until_ms), habits
-
-
 # --- out --------------------------------------------------------------------------------------
 
 
-def _facts(
-    result: ForkResult, moment: Moment, habits: Habits, was: Policy, now: Policy
-) -> dict[str, Any]:
+def _facts(result: ForkResult, setting: Setting, now: Policy) -> dict[str, Any]:
+    moment, habits = setting.moment, setting.habits
     return {
         "at_ms": moment.at_ms,
         "until_ms": moment.until_ms,
@@ -148,7 +173,7 @@ def _facts(
         "seeds": list(result.seeds),
         "orders": result.orders,
         "orders_in_hall_left_out": moment.hall,
-        "policy_was": asdict(was),
+        "policy_was": asdict(setting.policy),
         "policy_now": asdict(now),
         "kpis": {
             name: {"was": _bare(a), "now": _bare(b), "difference": _bare(d)}
@@ -162,10 +187,7 @@ def _facts(
             name: {"recorded": told, "was": _bare(was)} for name, (told, was) in result.near.items()
         },
         "habits": {
-            "riders": {
-                name: getattr(habits.riders, name)
-                for name in _HABITS
-            },
+            "riders": {name: getattr(habits.riders, name) for name in _HABITS},
             "ride_factor": habits.ride_factor,
             "decide_ms": habits.decide_ms,
             "write_ms": habits.write_ms,
@@ -184,16 +206,8 @@ def _bare(value: Estimate) -> dict[str, float | None]:
     return {"mean": value.mean, "low": value.low, "high": value.high}
 
 
-def _show(
-    title: str,
-    result: ForkResult,
-    moment: Moment,
-    habits: Habits,
-    was: Policy,
-    now: Policy,
-    zone: ZoneInfo,
-) -> None:
-    console = Console()
+def _show(title: str, result: ForkResult, setting: Setting, now: Policy, zone: ZoneInfo) -> None:
+    console, moment, was = Console(), setting.moment, setting.policy
     console.print(f"{title}: {result.orders} orders until {shown(moment.until_ms, zone)}")
     otherwise = [
         f"{name} {before} -> {asdict(now)[name]}"

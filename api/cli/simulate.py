@@ -79,4 +79,3 @@ def run_mdrp(folder: Path, out: Path | None, as_json: bool) -> None:
     if out is not None:
         write_solution(result, out)
     show(folder.name, result.metrics, as_json)
-
