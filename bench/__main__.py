@@ -21,6 +21,18 @@ def speed_round(runs: int = 20, as_json: bool = typer.Option(False, "--json")) -
     run(runs, as_json)
 
 
+@speed.command("sim")
+def speed_sim(
+    largest: int = typer.Option(300_000, "--max", help="The largest size to run, in orders."),
+    seed: int = 1,
+    as_json: bool = typer.Option(False, "--json"),
+) -> None:
+    """How a simulated order's time grows from 10,000 orders to --max, at one density."""
+    from bench.speed.sim import run
+
+    run(largest, seed, as_json)
+
+
 @load.command("live")
 def load_live(
     orders: int = 600,

@@ -67,9 +67,12 @@ class _Tape:
 
     def fixes(self, fixes: Fixes) -> None:
         columns = (fixes.at_ms.tolist(), fixes.lat.tolist(), fixes.lon.tolist())
+        ids = fixes.rider_id
+        if fixes.which is not None:
+            ids = tuple(ids[row] for row in fixes.which.tolist())
         rows = [
             FixRow(rider_id=r, seq=0, at_ms=at, lat=lat, lon=lon)
-            for r, at, lat, lon in zip(fixes.rider_id, *columns, strict=True)
+            for r, at, lat, lon in zip(ids, *columns, strict=True)
         ]
         data = msgspec.msgpack.encode(Record(received_ms=self.now_ms, rows=rows))
         if self._segment is None or self._records >= SEGMENT_RECORDS:
@@ -99,7 +102,7 @@ class _Recorded(Dispatcher):
         super().__init__(*of)
         self._tape = tape
 
-    def receive(self, message, *more) -> None:
+    def receive(self, message, *more, **named) -> None:
         tape = self._tape
         if isinstance(message, Known):
             tape.start()
@@ -113,7 +116,7 @@ class _Recorded(Dispatcher):
         elif isinstance(message, Decided):
             plan = message.plan
             tape.write(PlanMade(plan.at_ms, plan.solver, plan.digest(), 0.0, False))
-        super().receive(message, *more)
+        super().receive(message, *more, **named)
 
     def tick(self, now_ms: int) -> None:
         self._tape.now_ms = max(self._tape.now_ms, now_ms)

@@ -4,7 +4,8 @@ model       nouns: order, stop, place, assignment, rider
 lifecycle   the three tables of states
 commands    what is asked
 events      what happened
-transitions `apply(order, command) -> events | refusal` and `evolve(order, event) -> order`
+folding     `evolve(order, event) -> order`
+transitions `apply(order, command) -> events | refusal`
 codes       courier codes as a view
 policy      the knobs
 snapshot    what a round sees, as read-only columns

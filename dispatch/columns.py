@@ -6,18 +6,28 @@ place and a snapshot is a copy of the columns. May import numpy, geo and the val
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Iterator
-from dataclasses import fields
-from typing import Any
+from collections import defaultdict
+from itertools import repeat
 
 import numpy as np
-import numpy.typing as npt
 
 from dispatch.lifecycle import STOP
 from dispatch.model import LOAD_DIMENSIONS, Order, Rider, Stop, StopKind, StopState
-from dispatch.snapshot import DROPOFF, NEVER, PICKUP, VISIT, Orders, Riders, Snapshot, Stops
-from geo.cells import cell_of
+from dispatch.snapshot import (
+    DROPOFF,
+    F8,
+    I4,
+    I8,
+    NEVER,
+    PICKUP,
+    VISIT,
+    Ids,
+    Orders,
+    Riders,
+    Snapshot,
+    Stops,
+)
+from dispatch.tables import Places, Recent, Table
 from geo.distance import Plane
 from geo.errors import InvalidValue
 from geo.travel import TravelLaw
@@ -29,6 +39,7 @@ NOBODY_HAS = 1 << SKILLS_MAX
 # Values of the working column `locked`.
 FREE, AT_STOP, DRIVING = 0, 1, 2
 _KINDS = {StopKind.PICKUP: PICKUP, StopKind.DROPOFF: DROPOFF, StopKind.VISIT: VISIT}
+_ARRIVED, _STOP_ENDS = StopState.ARRIVED, STOP.ends
 
 
 def padded(load: tuple[int, ...], field: str) -> tuple[int, ...]:
@@ -36,73 +47,6 @@ def padded(load: tuple[int, ...], field: str) -> tuple[int, ...]:
     if len(load) > LOAD_DIMENSIONS:
         raise InvalidValue(field, load, f"at most {LOAD_DIMENSIONS} load dimensions")
     return (*load, *(0,) * (LOAD_DIMENSIONS - len(load)))
-
-
-class Table:
-    """Named numpy columns that grow together by doubling; `size` rows are in use."""
-
-    def __init__(self, **columns: tuple[npt.DTypeLike, object, tuple[int, ...]]) -> None:
-        self._fill = {name: value for name, (_, value, _) in columns.items()}
-        self._data = {
-            name: np.full((64, *shape), value, dtype)
-            for name, (dtype, value, shape) in columns.items()
-        }
-        self.size = 0
-
-    def __getitem__(self, name: str) -> npt.NDArray[Any]:
-        return self._data[name]
-
-    def add(self, count: int = 1) -> int:
-        """Takes `count` rows at the end and gives the first."""
-        first = self.size
-        self.size += count
-        for name, column in self._data.items():
-            if self.size > len(column):
-                grown = np.full((2 * self.size, *column.shape[1:]), self._fill[name], column.dtype)
-                grown[: len(column)] = column
-                self._data[name] = grown
-        return first
-
-    def widen(self, name: str, width: int) -> None:
-        """Makes room for `width` entries a row in a two-dimensional column."""
-        old = self._data[name]
-        wide = np.full((len(old), width), self._fill[name], old.dtype)
-        wide[:, : old.shape[1]] = old
-        self._data[name] = wide
-
-    def copy(self, name: str) -> npt.NDArray[Any]:
-        column = self._data[name][: self.size].copy()
-        column.flags.writeable = False
-        return column
-
-
-class Places:
-    """Numbers for the merchants' doors of the rows in use; a door that no row has loses its own."""
-
-    def __init__(self) -> None:
-        self._number: dict[str, int] = {}
-        self._rows: Counter[str] = Counter()
-        self._of_row: dict[int, str] = {}
-        self._free: list[int] = []
-
-    def at(self, row: int, place_id: str) -> int:
-        """The row is at this door from now on; gives the door's number, -1 for none ("")."""
-        before = self._of_row.get(row, "")
-        if place_id == before:
-            return self._number.get(place_id, -1)
-        if place_id:
-            if place_id not in self._number:
-                self._number[place_id] = self._free.pop() if self._free else len(self._number)
-            self._rows[place_id] += 1
-            self._of_row[row] = place_id
-        else:
-            del self._of_row[row]
-        if before:
-            self._rows[before] -= 1
-            if not self._rows[before]:
-                del self._rows[before]
-                self._free.append(self._number.pop(before))
-        return self._number.get(place_id, -1)
 
 
 class Columns:
@@ -113,7 +57,7 @@ class Columns:
         i8, i4, f8 = np.int64, np.int32, np.float64
         dims = (LOAD_DIMENSIONS,)
         self.stops = Table(
-            x=(f8, 0.0, ()), y=(f8, 0.0, ()), cell=(i8, 0, ()), earliest_ms=(i8, 0, ()),
+            x=(f8, 0.0, ()), y=(f8, 0.0, ()), earliest_ms=(i8, 0, ()),
             latest_ms=(i8, NEVER, ()), approach_ms=(i8, 0, ()), leave_ms=(i8, 0, ()),
             load=(i4, 0, dims), place=(i4, -1, ()), kind=(np.int8, VISIT, ()), order=(i4, 0, ()),
         )  # fmt: skip
@@ -123,7 +67,7 @@ class Columns:
             ride_max_ms=(i8, NEVER, ()), skills=(i8, 0, ()), waiting=(np.bool_, False, ()),
         )  # fmt: skip
         self.riders = Table(
-            x=(f8, 0.0, ()), y=(f8, 0.0, ()), cell=(i8, 0, ()), free_ms=(i8, 0, ()),
+            x=(f8, 0.0, ()), y=(f8, 0.0, ()), free_ms=(i8, 0, ()),
             shift_end_ms=(i8, 0, ()), speed_mps=(f8, 1.0, ()), capacity=(i4, 0, dims),
             load=(i4, 0, dims), skills=(i8, 0, ()), fix_ms=(i8, 0, ()),
             route=(i4, -1, (route_stops_max,)), route_len=(i4, 0, ()), locked=(i4, 0, ()),
@@ -133,83 +77,110 @@ class Columns:
         self.rider_ids: list[str] = []
         self.order_row: dict[str, int] = {}
         self.rider_row: dict[str, int] = {}
-        self.recent: deque[tuple[float, float]] = deque(maxlen=RECENT_PICKUPS)
-        self._base: dict[str, int] = {}  # order id -> its first stop row
-        self._size: dict[str, int] = {}  # order id -> how many stop rows it owns
+        self.recent = Recent(RECENT_PICKUPS)
+        self._base: list[int] = []  # of an order row: its first stop row
+        self._size: list[int] = []  # of an order row: how many stop rows it owns
+        self._routes: list[list[int]] = []  # of a rider row: what `route` says; never changed
         self._free_orders: list[int] = []
         self._free_stops: defaultdict[int, list[int]] = defaultdict(list)
         self._skills: dict[str, int] = {}
         self._places = Places()
+        self._declined: dict[str, tuple[str, ...]] = {}
+        # What snapshots share until it changes.
+        self._told_orders: tuple[str, ...] | None = None
+        self._told_riders: Ids | None = None
+        self._told_declined: I4 | None = None
+        self._fleet: tuple[tuple[str, ...], int, I8] = ((), 0, np.empty(0, np.int64))
 
     # --- orders ---
 
     def add_order(self, order: Order) -> None:
         """Rows for the order and its stops, with one more for a return."""
-        row = self._free_orders.pop() if self._free_orders else self.orders.add()
-        if row == len(self.order_ids):
-            self.order_ids.append(order.id)
-        else:
-            self.order_ids[row] = order.id
-        self.order_row[order.id] = row
         size = len(order.stops) + 1
         free = self._free_stops[size]
         base = free.pop() if free else self.stops.add(size)
-        self._base[order.id], self._size[order.id] = base, size
-        columns = self.orders
-        columns["placed_ms"][row] = order.created_at_ms
-        columns["promise_ms"][row] = order.promise_to_ms
-        columns["ride_max_ms"][row] = NEVER if order.ride_max_ms is None else order.ride_max_ms
-        columns["skills"][row] = self._bits(order.tenant, order.skills, beyond=NOBODY_HAS)
-        columns["waiting"][row] = False
+        if self._free_orders:
+            row = self._free_orders.pop()
+            self.order_ids[row], self._base[row], self._size[row] = order.id, base, size
+        else:
+            row = self.orders.add()
+            self.order_ids.append(order.id)
+            self._base.append(base)
+            self._size.append(size)
+        self.order_row[order.id] = row
+        self._told_orders = None
+        cells = self.orders.cells
+        cells["placed_ms"][row] = order.created_at_ms
+        cells["promise_ms"][row] = order.promise_to_ms
+        cells["ride_max_ms"][row] = NEVER if order.ride_max_ms is None else order.ride_max_ms
+        cells["skills"][row] = self._bits(order.tenant, order.skills, beyond=NOBODY_HAS)
+        cells["waiting"][row] = False
+        cells["version"][row] = order.version
         for index, stop in enumerate(order.stops):
-            self.set_stop(order, index, stop)
+            self.add_stop(order, index, stop)
         self.set_progress(order)
 
-    def set_stop(self, order: Order, index: int, stop: Stop) -> None:
-        """The stop's row as the order has it; who has arrived needs no approach any more."""
-        row, columns = self._base[order.id] + index, self.stops
-        x, y = self.plane.xy(stop.place.lat, stop.place.lon)
-        columns["x"][row], columns["y"][row] = x, y
-        columns["cell"][row] = cell_of(stop.place.lat, stop.place.lon)
+    def add_stop(self, order: Order, index: int, stop: Stop) -> None:
+        """The stop's row, whatever it held before."""
+        order_row = self.order_row[order.id]
+        row, cells, place = self._base[order_row] + index, self.stops.cells, stop.place
+        cells["x"][row], cells["y"][row] = self.plane.xy(place.lat, place.lon)
+        cells["leave_ms"][row] = stop.leave_ms
+        load, at = cells["load"], LOAD_DIMENSIONS * row
+        for d, n in enumerate(padded(stop.load, f"order {order.id} stops[{index}].load")):
+            load[at + d] = n
+        cells["place"][row] = self._places.at(row, stop.place_id)
+        cells["kind"][row] = _KINDS[stop.kind]
+        cells["order"][row] = order_row
+        self.set_times(row, stop)
+
+    def set_times(self, row: int, stop: Stop) -> None:
+        """When the stop is served, as its state has it; who has arrived approaches no more."""
+        cells = self.stops.cells
         earliest, approach = stop.earliest_ms or 0, stop.approach_ms
-        if stop.state is StopState.ARRIVED and stop.arrived_at_ms is not None:
+        if stop.state is _ARRIVED and stop.arrived_at_ms is not None:
             earliest, approach = max(earliest, stop.arrived_at_ms + approach), 0
-        columns["earliest_ms"][row] = earliest
-        columns["latest_ms"][row] = NEVER if stop.latest_ms is None else stop.latest_ms
-        columns["approach_ms"][row], columns["leave_ms"][row] = approach, stop.leave_ms
-        columns["load"][row] = padded(stop.load, f"order {order.id} stops[{index}].load")
-        columns["place"][row] = self._places.at(row, stop.place_id)
-        columns["kind"][row] = _KINDS[stop.kind]
-        columns["order"][row] = self.order_row[order.id]
+        cells["earliest_ms"][row], cells["approach_ms"][row] = earliest, approach
+        cells["latest_ms"][row] = NEVER if stop.latest_ms is None else stop.latest_ms
 
     def set_progress(self, order: Order) -> None:
-        """Version, and which of the order's stops are still to be served."""
-        row = self.order_row[order.id]
-        open_stops = [i for i, s in enumerate(order.stops) if not STOP.ended(s.state)]
-        first = open_stops[0] if open_stops else len(order.stops)
-        self.orders["version"][row] = order.version
-        self.orders["first_index"][row] = first
-        self.orders["first_stop"][row] = self._base[order.id] + first
-        self.orders["stop_count"][row] = len(open_stops)
+        """Which of the order's stops are still to be served."""
+        row, stops, cells = self.order_row[order.id], order.stops, self.orders.cells
+        ahead = [i for i, stop in enumerate(stops) if stop.state not in _STOP_ENDS]
+        first = ahead[0] if ahead else len(stops)
+        cells["first_index"][row] = first
+        cells["first_stop"][row] = self._base[row] + first
+        cells["stop_count"][row] = len(ahead)
 
-    def set_waiting(self, order_id: str, waiting: bool) -> None:
-        self.orders["waiting"][self.order_row[order_id]] = waiting
+    def set_declined(self, order: Order) -> None:
+        """Who is not to be asked for the order lightly."""
+        self._declined[order.id] = order.declined_by
+        self._told_declined = None
 
     def drop_order(self, order_id: str) -> None:
         """Gives the order's rows back; its stops must be on no route any more."""
+        if self._declined.pop(order_id, None) is not None:
+            self._told_declined = None
         row = self.order_row.pop(order_id)
-        self.orders["waiting"][row], self.orders["stop_count"][row] = False, 0
+        cells = self.orders.cells
+        cells["waiting"][row], cells["stop_count"][row] = False, 0
         self._free_orders.append(row)
-        for stop in self.rows_of(order_id):
+        base, size = self._base[row], self._size[row]
+        for stop in range(base, base + size):
             self._places.at(stop, "")
-        self._free_stops[self._size.pop(order_id)].append(self._base.pop(order_id))
+        self._free_stops[size].append(base)
 
     def stop_row(self, order_id: str, index: int) -> int:
-        return self._base[order_id] + index
+        return self._base[self.order_row[order_id]] + index
 
     def rows_of(self, order_id: str) -> range:
-        base = self._base[order_id]
-        return range(base, base + self._size[order_id])
+        row = self.order_row[order_id]
+        return range(self._base[row], self._base[row] + self._size[row])
+
+    def stop_at(self, row: int) -> tuple[str, int]:
+        """The order and the index in it of a stop row in use."""
+        order_row = self.stops.cells["order"][row]
+        return self.order_ids[order_row], row - self._base[order_row]
 
     # --- riders ---
 
@@ -219,86 +190,153 @@ class Columns:
         if row is None:
             row = self.rider_row[rider_id] = self.riders.add()
             self.rider_ids.append(rider_id)
+            self._routes.append([])
+            self._told_riders = self._told_declined = None
         return row
 
     def set_rider(self, rider: Rider, free_ms: int) -> None:
         """The rider's row as he starts his shift at his place."""
-        row, columns = self.rider(rider.id), self.riders
+        row, cells = self.rider(rider.id), self.riders.cells
         if rider.place is not None:
-            self.move_rider(row, rider.place.lat, rider.place.lon, free_ms - CLOCK_SLACK_MS)
-        columns["free_ms"][row] = free_ms
-        columns["shift_end_ms"][row] = rider.shift_end_ms
-        columns["speed_mps"][row] = rider.speed_mps
-        columns["capacity"][row] = padded(rider.capacity, f"rider {rider.id} capacity")
-        columns["skills"][row] = self._bits(rider.tenant, rider.skills)
+            x, y = self.plane.xy(rider.place.lat, rider.place.lon)
+            self.move_rider(row, x, y, free_ms - CLOCK_SLACK_MS)
+        cells["free_ms"][row] = free_ms
+        cells["shift_end_ms"][row] = rider.shift_end_ms
+        cells["speed_mps"][row] = rider.speed_mps
+        self.riders["capacity"][row] = padded(rider.capacity, f"rider {rider.id} capacity")
+        cells["skills"][row] = self._bits(rider.tenant, rider.skills)
 
     def set_on_shift(self, rider_id: str, on: bool) -> None:
-        self.riders["on_shift"][self.rider_row[rider_id]] = on
+        self.riders.cells["on_shift"][self.rider_row[rider_id]] = on
 
-    def move_rider(self, row: int, lat: float, lon: float, at_ms: int) -> None:
+    def move_rider(self, row: int, x: float, y: float, at_ms: int) -> None:
         """He is there at `at_ms`, by his phone's clock as far as it is known; what the phone
         recorded before does not move him any more."""
+        cells = self.riders.cells
+        cells["x"][row], cells["y"][row] = x, y
+        fix_ms = cells["fix_ms"]
+        if at_ms > fix_ms[row]:
+            fix_ms[row] = at_ms
+
+    def move_riders(
+        self, rider_id: tuple[str, ...], which: I8 | None, lat: F8, lon: F8, at_ms: I8
+    ) -> None:
+        """Takes a batch of `Fixes`. Only newer ones: a phone may deliver late what it recorded
+        long ago. Raises InvalidValue for a point that is none, and has changed nothing then."""
+        column = self.riders
+        row = self._rows_of(rider_id) if which is None else self._rows_in_fleet(rider_id, which)
+        newer = row >= 0
+        newer &= at_ms >= column["fix_ms"][row]
+        if np.count_nonzero(newer) < len(row):
+            row, lat, lon, at_ms = row[newer], lat[newer], lon[newer], at_ms[newer]
+        if not len(row):
+            return
         x, y = self.plane.xy(lat, lon)
-        self.riders["x"][row], self.riders["y"][row] = x, y
-        self.riders["cell"][row] = cell_of(lat, lon)
-        self.riders["fix_ms"][row] = max(int(self.riders["fix_ms"][row]), at_ms)
+        if np.count_nonzero(np.isfinite(x + y)) < len(row):
+            raise InvalidValue("fixes", "NaN or infinity", "finite degrees")
+        if which is None and (at_ms[1:] < at_ms[:-1]).any():
+            # Of a rider's fixes the newest is written last.
+            by_time = np.argsort(at_ms, kind="stable")
+            row, x, y, at_ms = row[by_time], x[by_time], y[by_time], at_ms[by_time]
+        column["x"][row], column["y"][row], column["fix_ms"][row] = x, y, at_ms
+        driving = column["locked"][row] == DRIVING
+        if np.count_nonzero(driving):
+            column["free_ms"][row[driving]] = at_ms[driving]
+
+    def _rows_of(self, rider_id: tuple[str, ...]) -> I8:
+        known = map(self.rider_row.get, rider_id, repeat(-1))
+        return np.fromiter(known, np.int64, len(rider_id))
+
+    def _rows_in_fleet(self, rider_id: tuple[str, ...], which: I8) -> I8:
+        """The rows of a fleet are looked up once, and again when there are riders more."""
+        fleet, riders, rows = self._fleet
+        if fleet is not rider_id or riders != len(self.rider_row):
+            rows = self._rows_of(rider_id)
+            self._fleet = rider_id, len(self.rider_row), rows
+        found: I8 = rows[which]
+        return found
 
     def route(self, row: int) -> list[int]:
-        """The stop rows that the rider still has to serve, in order."""
-        length = int(self.riders["route_len"][row])
-        return [int(s) for s in self.riders["route"][row, :length]]
+        """The stop rows that the rider still has to serve, in order; not to be changed."""
+        return self._routes[row]
 
-    def set_route(self, row: int, stops: Iterable[int]) -> None:
-        route = list(stops)
-        column = self.riders["route"]
-        if len(route) > column.shape[1]:
+    def set_route(self, row: int, route: list[int]) -> None:
+        """Takes the list over."""
+        before = self._routes[row]
+        if route == before:
+            return
+        self._routes[row] = route
+        width = self.riders["route"].shape[1]
+        if len(route) > width:
             self.riders.widen("route", len(route))
-            column = self.riders["route"]
-        column[row, : len(route)] = route
-        column[row, len(route) :] = -1
-        self.riders["route_len"][row] = len(route)
+            width = len(route)
+        cells, at = self.riders.cells, width * row
+        column = cells["route"]
+        for k, stop in enumerate(route, at):
+            column[k] = stop
+        for k in range(at + len(route), at + len(before)):
+            column[k] = -1
+        cells["route_len"][row] = len(route)
+
+    def put_first(self, row: int, stop: int) -> None:
+        """The stop comes before what else is on the rider's route."""
+        route = self._routes[row]
+        if not route or route[0] != stop:
+            self.set_route(row, [stop, *(s for s in route if s != stop)])
 
     def add_load(self, row: int, load: tuple[int, ...], sign: int = 1) -> None:
-        self.riders["load"][row] += sign * np.array(padded(load, "load"), np.int32)
+        """What a stop that has a row changes on board."""
+        column, at = self.riders.cells["load"], LOAD_DIMENSIONS * row
+        for d, n in enumerate(load, at):
+            if n:
+                column[d] += sign * n
 
     # --- the view ---
 
-    def snapshot(
-        self, at_ms: int, declined: Iterable[tuple[int, int]], stale_after_ms: int = NEVER
-    ) -> Snapshot:
+    def snapshot(self, at_ms: int, stale_after_ms: int = NEVER) -> Snapshot:
         """A copy of the columns as a round sees them at `at_ms`.
 
         A rider who is not driving to a locked stop can act now at the earliest. One whose phone
         has told no place for longer than `stale_after_ms` is `stale`.
         """
-        stale = self.riders["fix_ms"][: self.riders.size] < at_ms - stale_after_ms
-        free = self.riders.copy("free_ms").astype(np.int64)
-        driving = self.riders["locked"][: self.riders.size] == DRIVING
-        free = np.where(driving, np.minimum(free, at_ms), np.maximum(free, at_ms))
-        riders = {
-            f.name: self.riders.copy(f.name)
-            for f in fields(Riders)
-            if f.name not in ("id", "free_ms", "locked", "stale")
-        }
-        locked = np.minimum(self.riders["locked"][: self.riders.size], 1).astype(np.int32)
-        turned_down = np.array(sorted(declined), np.int32).reshape(-1, 2)
-        recent = np.array(self.recent, np.float64).reshape(-1, 2)
-        for column in (free, locked, stale, turned_down, recent):
-            column.flags.writeable = False
+        stops, orders, riders = self.stops.copies(), self.orders.copies(), self.riders.copies()
+        locked, free = riders["locked"], riders["free_ms"]
+        driving = locked == DRIVING
+        shown = np.maximum(free, at_ms)
+        if driving.any():
+            shown = np.where(driving, np.minimum(free, at_ms), shown)
+        riders["free_ms"], riders["locked"] = shown, np.minimum(locked, 1)
+        riders["stale"] = riders["fix_ms"] < at_ms - stale_after_ms
+        for name in ("free_ms", "locked", "stale"):
+            riders[name].flags.writeable = False
+        del riders["fix_ms"]
+        if self._told_orders is None:
+            self._told_orders = tuple(self.order_ids)
+        if self._told_riders is None:
+            self._told_riders = Ids(self.rider_ids)
+        if self._told_declined is None:
+            self._told_declined = self._declined_pairs()
         return Snapshot(
             at_ms=at_ms,
             law=self.law,
-            stops=Stops(**{f.name: self.stops.copy(f.name) for f in fields(Stops)}),
-            orders=Orders(
-                id=tuple(self.order_ids),
-                **{f.name: self.orders.copy(f.name) for f in fields(Orders) if f.name != "id"},
-            ),
-            riders=Riders(
-                id=tuple(self.rider_ids), free_ms=free, locked=locked, stale=stale, **riders
-            ),
-            declined=turned_down,
-            recent=recent,
+            stops=Stops(**stops),
+            orders=Orders(id=self._told_orders, **orders),
+            riders=Riders(id=self._told_riders, **riders),
+            declined=self._told_declined,
+            recent=self.recent.copy(),
         )
+
+    def _declined_pairs(self) -> I4:
+        """(order row, rider row) of every rider who has turned a live order down, sorted."""
+        found = {
+            (self.order_row[order_id], self.rider_row[rider_id])
+            for order_id, riders in self._declined.items()
+            for rider_id in riders
+            if rider_id in self.rider_row
+        }
+        pairs = np.array(sorted(found), np.int32).reshape(-1, 2)
+        pairs.flags.writeable = False
+        return pairs
 
     def _bits(self, tenant: str, skills: tuple[str, ...], beyond: int = 0) -> int:
         """One bit a skill; each skill past the first SKILLS_MAX that a city names is `beyond`.
@@ -311,11 +349,3 @@ class Columns:
                 self._skills[name] = len(self._skills)
             bits |= 1 << self._skills[name] if name in self._skills else beyond
         return bits
-
-
-def pairs_of(declined: dict[str, set[str]], columns: Columns) -> Iterator[tuple[int, int]]:
-    """(order row, rider row) of every rider who has turned a live order down."""
-    for order_id, riders in declined.items():
-        for rider_id in riders:
-            if rider_id in columns.rider_row:
-                yield columns.order_row[order_id], columns.rider_row[rider_id]

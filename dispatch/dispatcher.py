@@ -7,13 +7,13 @@ carries out what `outbox` gives: decide on a snapshot, write a plan, ask a comma
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
-from heapq import heappop, heappush
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
 
-import numpy as np
 from msgspec.structs import replace
 
-from dispatch.columns import DRIVING, Columns, pairs_of
+from dispatch.columns import Columns
 from dispatch.commands import Command, Complete, Expire, Offer, Open, TimeOut
 from dispatch.events import (
     Accepted,
@@ -38,17 +38,19 @@ from dispatch.policy import Policy
 from dispatch.restart import resume
 from dispatch.routes import Routes
 from dispatch.snapshot import F8, I8, Snapshot
+from dispatch.timers import REPEAT_MS, Timers, longer
 from dispatch.transitions import evolve
-from geo.cells import cells_of
 from geo.distance import Plane
 from geo.errors import InvalidValue
 from geo.travel import TravelModel
 
-# A timer that nobody has answered is asked again, ever later.
-REPEAT_MS, REPEAT_MAX_MS = 1_000, 10_000
 REST_MS, REST_MAX_MS = 10_000, 300_000
 UNWRITABLE = "unwritable"  # a dropped offer's reason: the store can write none of this order
 ENDED_MAX = 10_000  # ended orders that are remembered, so that nothing repeated revives one
+# A member that is looked up in its class costs five times as much as one that is at hand.
+_OPEN, _DONE, _OFFERED = OrderState.OPEN, OrderState.DONE, AssignmentState.OFFERED
+_DISPATCH = Matching.DISPATCH
+_OVER = ORDER.ends | {_DONE}
 
 
 class Known(Value, frozen=True, kw_only=True):
@@ -59,12 +61,17 @@ class Known(Value, frozen=True, kw_only=True):
 
 
 class Fixes(Value, frozen=True, kw_only=True, eq=False):
-    """A batch of positions, one row a fix: WGS-84 degrees and device time in ms."""
+    """A batch of positions, one row a fix: WGS-84 degrees and device time in ms.
+
+    `rider_id` names whose fix each is. Where `which` is given, `rider_id` is a whole fleet, the
+    same tuple from batch to batch, and `which` the places in it, each at most once.
+    """
 
     rider_id: tuple[str, ...]
     lat: F8
     lon: F8
     at_ms: I8
+    which: I8 | None = None
 
 
 class Decided(Value, frozen=True, kw_only=True):
@@ -111,11 +118,10 @@ class Dispatcher:
 
     A plan in flight keeps its orders and riders out of later rounds until their events arrive or
     `PlanWritten` says that they were dropped. Timers (offers that end, orders that open, expire or
-    complete) become `Ask` effects, repeated for as long as they are not answered: after REPEAT_MS,
-    then twice as long each time, up to REPEAT_MAX_MS. An order waits for a rider until it expires;
-    what expires while a rider is asked is asked to expire as soon as that is over. One whose offers
-    are `UNWRITABLE` is left out of rounds for ever longer, up to REST_MAX_MS, so that it takes no
-    rider from the others.
+    complete) become `Ask` effects, repeated for as long as they are not answered. An order waits
+    for a rider until it expires; what expires while a rider is asked is asked to expire as soon as
+    that is over. One whose offers are `UNWRITABLE` is left out of rounds for ever longer, up to
+    REST_MAX_MS, so that it takes no rider from the others.
     """
 
     def __init__(self, city: str, plane: Plane, travel: TravelModel, policy: Policy) -> None:
@@ -125,15 +131,12 @@ class Dispatcher:
         self.columns = Columns(plane, travel.law, policy.route_stops_max)
         self._orders: dict[str, Order] = {}
         self._routes = Routes(self.columns, self._orders, policy.diversion)
-        self._declined: dict[str, set[str]] = {}
-        self._pending: Counter[str] = Counter()  # rider id -> offers he has not answered
+        self._pending: dict[str, int] = {}  # rider id -> offers he has not answered
         self._on_shift: set[str] = set()
         self._rider_seq: dict[str, int] = {}
         self._in_flight: dict[str, str] = {}  # order id -> rider id of a plan being written
         self._deciding = False
-        # (due, running number, order id, command, pause before it is asked again)
-        self._timers: list[tuple[int, int, str, Command, int]] = []
-        self._timer_number = 0
+        self._timers = Timers()
         self._next_round = 0
         self._now_ms = 0  # of the last tick
         self._waiting: set[str] = set()
@@ -145,38 +148,32 @@ class Dispatcher:
 
     # --- in ---
 
-    def receive(self, message: Message) -> None:
-        """Takes what happened. An event that is already known (by `seq`) changes nothing."""
-        if isinstance(message, Event):
-            self._on_event(message)
-        elif isinstance(message, Fixes):
-            self._on_fixes(message)
-        elif isinstance(message, RiderEvent):
-            self._on_rider_event(message)
-        elif isinstance(message, Decided):
-            self._on_decided(message.plan)
-        elif isinstance(message, PlanWritten):
-            self._on_written(message)
-        else:
-            self._on_known(message)
+    def receive(self, message: Message, after: Order | None = None) -> None:
+        """Takes what happened. An event that is already known (by `seq`) changes nothing.
+
+        A driver that has the order as it is right `after` the event may hand it over; else the
+        event is folded once more.
+        """
+        _TAKES[type(message)](self, message, after)
 
     def tick(self, now_ms: int) -> None:
         """Asks what is due, and starts a round when one is due and an order waits."""
         self._now_ms = now_ms
-        while self._timers and self._timers[0][0] <= now_ms:
-            due_ms, _, order_id, command, pause_ms = heappop(self._timers)
+        timers = self._timers
+        while timers.next_ms is not None and timers.next_ms <= now_ms:
+            due_ms, order_id, command, pause_ms = timers.pop()
             if isinstance(command, Expire):
                 self._expire(order_id, due_ms, pause_ms)
             elif self._still_due(order_id, command):
                 self._outbox.append(Ask(order_id=order_id, command=replace(command, at_ms=now_ms)))
-                self._at(now_ms + pause_ms, order_id, command, min(2 * pause_ms, REPEAT_MAX_MS))
-        self._wake(now_ms)
+                timers.set(now_ms + pause_ms, order_id, command, longer(pause_ms))
+        if self._resting:
+            self._wake(now_ms)
         if now_ms >= self._next_round and self._waiting and not self._deciding:
             tick = self.policy.tick_ms
             self._next_round = (now_ms // tick + 1) * tick
             self._deciding = True
-            declined = pairs_of(self._declined, self.columns)
-            snapshot = self.columns.snapshot(now_ms, declined, self.policy.stale_after_ms)
+            snapshot = self.columns.snapshot(now_ms, self.policy.stale_after_ms)
             self._outbox.append(Decide(snapshot=snapshot))
 
     def outbox(self) -> list[Effect]:
@@ -186,11 +183,13 @@ class Dispatcher:
 
     def wake_at(self) -> int | None:
         """When the next `tick` is due; None while there is nothing to wait for."""
-        due = [self._timers[0][0]] if self._timers else []
-        if self._waiting and not self._deciding:
-            due.append(self._next_round)
-        due += [until_ms for _, until_ms in self._resting.values() if until_ms > self._now_ms]
-        return min(due, default=None)
+        due_ms = self._timers.next_ms
+        if self._waiting and not self._deciding and (due_ms is None or self._next_round < due_ms):
+            due_ms = self._next_round
+        if self._resting:
+            rested = [until_ms for _, until_ms in self._resting.values() if until_ms > self._now_ms]
+            due_ms = min(rested if due_ms is None else [due_ms, *rested], default=None)
+        return due_ms
 
     def counts(self) -> dict[str, int]:
         """For a status line: orders and riders by what they are doing."""
@@ -216,7 +215,7 @@ class Dispatcher:
             self._wait(order.id, self._waits(order))
             self._arm(order)
             if order.declined_by:
-                self._declined[order.id] = set(order.declined_by)
+                self.columns.set_declined(order)
             if order.assignment is not None:
                 held.setdefault(order.assignment.rider_id, []).append(order)
         for rider_id, orders in held.items():
@@ -230,17 +229,17 @@ class Dispatcher:
         """The timer that the order's state asks for."""
         live = order.assignment
         if order.state is OrderState.SCHEDULED:
-            self._at(order.open_at_ms or 0, order.id, Open(at_ms=0))
-        elif live is not None and live.state is AssignmentState.OFFERED:
-            self._at(live.deadline_ms + 1, order.id, TimeOut(at_ms=0, number=live.number))
-        elif order.state is OrderState.OPEN:
+            self._timers.set(order.open_at_ms or 0, order.id, Open(at_ms=0))
+        elif live is not None and live.state is _OFFERED:
+            self._timers.set(live.deadline_ms + 1, order.id, TimeOut(at_ms=0, number=live.number))
+        elif order.state is _OPEN:
             self._expire_at(order.expires_at_ms, order.id)
 
     def _expire_at(self, due_ms: int, order_id: str, pause_ms: int = REPEAT_MS) -> None:
         """One timer an order: of two the earlier one, the other is left to come to nothing."""
         if due_ms < self._expiring.get(order_id, due_ms + 1):
             self._expiring[order_id] = due_ms
-            self._at(due_ms, order_id, Expire(at_ms=0), pause_ms)
+            self._timers.set(due_ms, order_id, Expire(at_ms=0), pause_ms)
 
     def _expire(self, order_id: str, due_ms: int, pause_ms: int) -> None:
         """Ends the search. A rider who is asked may still accept: it is armed again after him."""
@@ -252,25 +251,10 @@ class Dispatcher:
             return
         self._wait(order_id, False)
         self._outbox.append(Ask(order_id=order_id, command=Expire(at_ms=self._now_ms)))
-        self._expire_at(self._now_ms + pause_ms, order_id, min(2 * pause_ms, REPEAT_MAX_MS))
+        self._expire_at(self._now_ms + pause_ms, order_id, longer(pause_ms))
 
     def _on_fixes(self, fixes: Fixes) -> None:
-        """Newer ones only: a phone may deliver late what it recorded long ago."""
-        known, columns = self.columns.rider_row, self.columns.riders
-        row = np.array([known.get(r, -1) for r in fixes.rider_id], np.int64)
-        newest = np.argsort(fixes.at_ms, kind="stable")
-        newest = newest[row[newest] >= 0]
-        newest = newest[fixes.at_ms[newest] >= columns["fix_ms"][row[newest]]]
-        if not len(newest):
-            return
-        row, at_ms = row[newest], fixes.at_ms[newest]
-        lat, lon = fixes.lat[newest], fixes.lon[newest]
-        # First what may refuse a point, so that a refused batch changes nothing.
-        columns["cell"][row] = cells_of(lat, lon)
-        columns["x"][row], columns["y"][row] = self.columns.plane.xy(lat, lon)
-        columns["fix_ms"][row] = at_ms
-        driving = columns["locked"][row] == DRIVING
-        columns["free_ms"][row[driving]] = at_ms[driving]
+        self.columns.move_riders(fixes.rider_id, fixes.which, fixes.lat, fixes.lon, fixes.at_ms)
 
     def _on_rider_event(self, event: RiderEvent) -> None:
         if event.seq <= self._rider_seq.get(event.rider_id, 0):
@@ -300,8 +284,7 @@ class Dispatcher:
                 continue
             self._in_flight[planned.order_id] = planned.rider_id
             self._wait(planned.order_id, False)
-            self._pending[planned.rider_id] += 1
-            self._reopen(planned.rider_id)
+            self._asked(planned.rider_id)
             command = Offer(
                 at_ms=plan.at_ms,
                 rider_id=planned.rider_id,
@@ -338,108 +321,110 @@ class Dispatcher:
         """The plan's offer of this order was written, dropped or overtaken."""
         rider_id = self._in_flight.pop(order_id, None)
         if rider_id is not None:
-            self._pending[rider_id] -= 1
-            self._reopen(rider_id)
+            self._answered(rider_id)
 
     # --- order events ---
 
-    def _on_event(self, event: Event) -> None:
-        fact = event.fact
-        if isinstance(fact, Placed):
-            if not self._has_seen(event.order_id):
-                placed = self._orders[event.order_id] = evolve(fact.order, event)
-                self.columns.add_order(placed)
+    def _on_event(self, event: Event, after: Order | None) -> None:
+        order_id, fact = event.order_id, type(event.fact)
+        if fact is Placed:
+            if not self._has_seen(order_id):
+                self._on_placed(event, after)
             return
-        if isinstance(fact, Completed):
-            self._done.discard(event.order_id)
-            self._end(event.order_id)
+        if fact is Completed:
+            self._done.discard(order_id)
+            self._end(order_id)
             return
-        before = self._orders.get(event.order_id)
+        before = self._orders.get(order_id)
         if before is None or event.seq <= before.version:
             return
-        self._landed(event.order_id)
-        self._resting.pop(event.order_id, None)
-        order = self._orders[event.order_id] = evolve(before, event)
-        self.columns.set_progress(order)
-        self._wait(order.id, self._waits(order))
-        self._follow(before, order, event)
-        if ORDER.ended(order.state) or order.state is OrderState.DONE:
+        if self._in_flight:
+            self._landed(order_id)
+        self._resting.pop(order_id, None)
+        order = self._orders[order_id] = evolve(before, event) if after is None else after
+        columns = self.columns
+        columns.orders.cells["version"][columns.order_row[order_id]] = order.version
+        self._wait(order_id, self._waits(order))
+        follow = _FOLLOWS.get(fact)
+        if follow is not None:
+            follow(self, order, event.fact, event.at_ms)
+        elif before.assignment is not None and order.assignment is None:
+            self._on_attempt_over(before, order)
+        if order.state in _OVER:
             self._forget(order, event.at_ms)
 
     def _has_seen(self, order_id: str) -> bool:
         return order_id in self._orders or order_id in self._done or order_id in self._ended
 
-    def _follow(self, before: Order, order: Order, event: Event) -> None:
+    def _on_placed(self, event: Event, after: Order | None) -> None:
         fact = event.fact
-        if isinstance(fact, Scheduled | Opened):
-            self._arm(order)
-        elif isinstance(fact, Offered):
-            self._on_offered(order, fact)
-        elif isinstance(fact, Accepted):
-            self._answered(fact.rider_id)
-        elif isinstance(fact, Heading | Arrived | StopDone | StopFailed | ReturnAdded):
-            self._routes.report(order, fact, event.at_ms)
-        elif before.assignment is not None and order.assignment is None:
-            self._on_attempt_over(before, order)
+        assert isinstance(fact, Placed)
+        order = evolve(fact.order, event) if after is None else after
+        self._orders[event.order_id] = order
+        self.columns.add_order(order)
 
-    def _on_offered(self, order: Order, fact: Offered) -> None:
+    def _on_offered(self, order: Order, fact: Offered, at_ms: int) -> None:
         self.columns.rider(fact.rider_id)
-        self._pending[fact.rider_id] += 1
-        if order.matching is Matching.HALL:
-            self._routes.append(fact.rider_id, order)
-        else:
+        if order.matching is _DISPATCH:
             self._routes.adopt(fact.rider_id, fact.route, {order.id})
-        self._routes.relock(fact.rider_id)
-        self._reopen(fact.rider_id)
+        else:
+            self._routes.append(fact.rider_id, order)
+        self._asked(fact.rider_id)
         self._arm(order)
 
     def _on_attempt_over(self, before: Order, order: Order) -> None:
         """Declined, timed out, withdrawn, dropped, or the order has ended."""
         assert before.assignment is not None
-        rider_id = before.assignment.rider_id
+        rider_id, columns = before.assignment.rider_id, self.columns
         self._routes.take_back(before, rider_id)
-        for index, stop in enumerate(order.stops):
-            self.columns.set_stop(order, index, stop)
-        if order.declined_by:
-            self._declined[order.id] = set(order.declined_by)
-        self._arm(order)
-        if before.assignment.state is AssignmentState.OFFERED:
+        if order.state not in _OVER:
+            for row, stop in zip(columns.rows_of(order.id), order.stops, strict=False):
+                columns.set_times(row, stop)
+            if order.declined_by:
+                columns.set_declined(order)
+            self._arm(order)
+        if before.assignment.state is _OFFERED:
             self._answered(rider_id)
-        self._routes.relock(rider_id)
+        self._routes.relock(columns.rider_row[rider_id])
 
     # --- helpers ---
 
+    def _asked(self, rider_id: str) -> None:
+        self._pending[rider_id] = self._pending.get(rider_id, 0) + 1
+        self._reopen(rider_id)
+
     def _answered(self, rider_id: str) -> None:
-        self._pending[rider_id] -= 1
+        self._pending[rider_id] = self._pending.get(rider_id, 0) - 1
         self._reopen(rider_id)
 
     def _reopen(self, rider_id: str) -> None:
         row = self.columns.rider_row.get(rider_id)
         if row is not None:
-            open_ = rider_id in self._on_shift and self._pending[rider_id] <= 0
-            self.columns.riders["open"][row] = open_
+            open_ = rider_id in self._on_shift and self._pending.get(rider_id, 0) <= 0
+            self.columns.riders.cells["open"][row] = open_
 
     def _waits(self, order: Order) -> bool:
         """For the rounds to find a rider: who grabs it from the hall comes by himself."""
-        now_ms = self._now_ms
-        in_time = now_ms < order.expires_at_ms
-        rests = order.id in self._resting and now_ms < self._resting[order.id][1]
-        free = _is_free(order) and order.matching is Matching.DISPATCH
-        return free and in_time and not rests
+        if not _is_free(order) or order.matching is not _DISPATCH:
+            return False
+        rests = order.id in self._resting and self._now_ms < self._resting[order.id][1]
+        return self._now_ms < order.expires_at_ms and not rests
 
     def _wait(self, order_id: str, waiting: bool) -> None:
+        if waiting is (order_id in self._waiting):
+            return
         if waiting:
             self._waiting.add(order_id)
         else:
             self._waiting.discard(order_id)
-        self.columns.set_waiting(order_id, waiting)
+        columns = self.columns
+        columns.orders.cells["waiting"][columns.order_row[order_id]] = waiting
 
     def _forget(self, order: Order, at_ms: int) -> None:
         self._waiting.discard(order.id)
         del self._orders[order.id]
-        self._declined.pop(order.id, None)
         self.columns.drop_order(order.id)
-        if order.state is OrderState.DONE:
+        if order.state is _DONE:
             self._complete_later(order.id, at_ms)
         else:
             self._end(order.id)
@@ -451,11 +436,7 @@ class Dispatcher:
 
     def _complete_later(self, order_id: str, at_ms: int) -> None:
         self._done.add(order_id)
-        self._at(at_ms + self.policy.complete_after_ms, order_id, Complete(at_ms=0))
-
-    def _at(self, due_ms: int, order_id: str, command: Command, pause_ms: int = REPEAT_MS) -> None:
-        self._timer_number += 1
-        heappush(self._timers, (due_ms, self._timer_number, order_id, command, pause_ms))
+        self._timers.set(at_ms + self.policy.complete_after_ms, order_id, Complete(at_ms=0))
 
     def _still_due(self, order_id: str, command: Command) -> bool:
         order = self._orders.get(order_id)
@@ -467,14 +448,35 @@ class Dispatcher:
             return order.state is OrderState.SCHEDULED
         if isinstance(command, TimeOut):
             live = order.assignment
-            return (
-                live is not None
-                and live.number == command.number
-                and live.state is AssignmentState.OFFERED
-            )
+            return live is not None and live.number == command.number and live.state is _OFFERED
         return False
 
 
 def _is_free(order: Order) -> bool:
     """For a rider to take."""
-    return order.state is OrderState.OPEN and order.assignment is None
+    return order.state is _OPEN and order.assignment is None
+
+
+_Takes = Callable[[Dispatcher, Any, Order | None], None]
+_TAKES: dict[type, _Takes] = {
+    Event: Dispatcher._on_event,
+    RiderEvent: lambda self, event, _: self._on_rider_event(event),
+    Fixes: lambda self, fixes, _: self._on_fixes(fixes),
+    Decided: lambda self, decided, _: self._on_decided(decided.plan),
+    PlanWritten: lambda self, written, _: self._on_written(written),
+    Known: lambda self, known, _: self._on_known(known),
+}
+
+_Follows = Callable[[Dispatcher, Order, Any, int], None]
+_FOLLOWS: dict[type, _Follows] = {
+    Scheduled: lambda self, order, fact, at_ms: self._arm(order),
+    Opened: lambda self, order, fact, at_ms: self._arm(order),
+    Offered: Dispatcher._on_offered,
+    Accepted: lambda self, order, fact, at_ms: self._answered(fact.rider_id),
+    Heading: lambda self, order, fact, at_ms: self._routes.heading(order, fact, at_ms),
+    Arrived: lambda self, order, fact, at_ms: self._routes.arrived(order, fact, at_ms),
+    StopDone: lambda self, order, fact, at_ms: self._routes.done(order, fact, at_ms),
+    StopFailed: lambda self, order, fact, at_ms: self._routes.failed(order, fact, at_ms),
+    ReturnAdded: lambda self, order, fact, at_ms: self._routes.returns(order, fact, at_ms),
+}
+"""What a fact changes beyond the order itself. The other facts end an attempt, or the order."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Generic, TypeVar
@@ -14,13 +14,36 @@ from geo.errors import IllegalMove
 S = TypeVar("S", bound=StrEnum)
 
 
+class Move(dict[S, S]):
+    """Where one move of a life cycle leads, by the state before it.
+
+    Raises IllegalMove, naming both, for a state from which the table has no such move.
+    """
+
+    def __init__(self, machine: str, by: str, table: Mapping[tuple[S, str], S]) -> None:
+        super().__init__({before: after for (before, move), after in table.items() if move == by})
+        self._machine, self._by = machine, by
+
+    def __missing__(self, state: S) -> S:
+        raise IllegalMove(self._machine, state, self._by)
+
+
 @dataclass(frozen=True, slots=True)
 class Machine(Generic[S]):
-    """A life cycle: its name, first state and table. A state without a way out is an end."""
+    """A life cycle: its name, first state and table. A state without a way out is one of `ends`."""
 
     name: str
     first: S
     table: Mapping[tuple[S, str], S]
+    ends: frozenset[S] = field(init=False)
+
+    def __post_init__(self) -> None:
+        on_a_way = {source for source, _ in self.table}
+        object.__setattr__(self, "ends", frozenset(type(self.first)) - on_a_way)
+
+    def by(self, move: str) -> Move[S]:
+        """The move's row of the table, for those who make it often."""
+        return Move(self.name, move, self.table)
 
     def move(self, state: S, by: str) -> S:
         """The state after the move. Raises IllegalMove, naming both, when the table has none."""
@@ -33,7 +56,7 @@ class Machine(Generic[S]):
         return (state, by) in self.table
 
     def ended(self, state: S) -> bool:
-        return all(source is not state for source, _ in self.table)
+        return state in self.ends
 
 
 O, A, T = OrderState, AssignmentState, StopState  # noqa: E741

@@ -17,8 +17,8 @@ class Value(Struct, frozen=True, gc=False):
     """What the engine passes around: immutable, equal by content, made and copied in C.
 
     A changed copy is made by `msgspec.structs.replace`; that of dataclasses raises TypeError.
-    The garbage collector does not watch values, since nothing in one leads back to it. Tables,
-    settings and forms, of which there are few, are dataclasses.
+    The garbage collector does not watch values, since nothing in one leads back to it. Tables and
+    settings, of which there are few, are dataclasses.
     """
 
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import entry_points
 from typing import Protocol
 
-from dispatch.model import Matching, Order, Place, StopKind
+from msgspec import field
+
+from dispatch.model import Matching, Order, Place, StopKind, Value
 from geo.errors import InvalidValue, UnknownName
 
 STOPS_MAX = 2
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StopForm:
+class StopForm(Value, frozen=True, kw_only=True):
     """One place of an order as the customer fills it in."""
 
     place: Place
@@ -24,8 +24,7 @@ class StopForm:
     place_id: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OrderForm:
+class OrderForm(Value, frozen=True, kw_only=True):
     """What a customer asks for: the places in order, and the fields of the job type's form."""
 
     customer_id: str
@@ -36,8 +35,7 @@ class OrderForm:
     details: Mapping[str, object] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Quote:
+class Quote(Value, frozen=True, kw_only=True):
     """What an order would cost and when it would be done: lines of (name, fen), and the promise."""
 
     lines: tuple[tuple[str, int], ...]

@@ -22,8 +22,8 @@ def resume(routes: Routes, rider_id: str, orders: list[Order]) -> None:
     stops = [s for o in orders for s in o.stops]
     moments = [max(s.headed_at_ms or 0, s.arrived_at_ms or 0) for s in stops]
     moments += [s.done_at_ms + s.leave_ms for s in stops if s.done_at_ms is not None]
-    columns.riders["free_ms"][row] = max(moments)
-    routes.relock(rider_id)
+    columns.riders.cells["free_ms"][row] = max(moments)
+    routes.relock(row)
 
 
 def _load_done_stops(routes: Routes, row: int, order: Order) -> None:

@@ -10,7 +10,8 @@ from dispatch.lifecycle import STOP
 from dispatch.model import Order, RouteStop, StopKind, StopState
 from dispatch.transitions import stops_ahead
 
-Report = Heading | Arrived | StopDone | StopFailed | ReturnAdded
+_PICKUP, _DONE = StopKind.PICKUP, StopState.DONE
+_HEADING, _ARRIVED, _STOP_ENDS = StopState.HEADING, StopState.ARRIVED, STOP.ends
 
 
 class Routes:
@@ -30,54 +31,74 @@ class Routes:
         wanted: list[int] = []
         for stop in told:
             order = self._orders.get(stop.order_id)
-            if order is None or STOP.ended(order.stops[stop.stop].state):
+            if order is None or order.stops[stop.stop].state in _STOP_ENDS:
                 continue
             at = columns.stop_row(stop.order_id, stop.stop)
             if at not in wanted and (at in held or stop.order_id in own):
                 wanted.append(at)
-        if columns.riders["locked"][row]:
+        if columns.riders.cells["locked"][row]:
             wanted = current[:1] + [s for s in wanted if s != current[0]]
         columns.set_route(row, wanted + [s for s in current if s not in wanted])
+        self.relock(row)
 
     def append(self, rider_id: str, order: Order) -> None:
         """A claimed order comes last: who told its route did not see what the rider does now."""
         columns, row = self.columns, self.columns.rider_row[rider_id]
         own = [columns.stop_row(order.id, s.stop) for s in stops_ahead(order)]
         columns.set_route(row, [*columns.route(row), *own])
+        self.relock(row)
 
-    def report(self, order: Order, fact: Report, at_ms: int) -> None:
-        """The rider has done what `fact` says; `order` is the order after it."""
+    def heading(self, order: Order, fact: Heading, at_ms: int) -> None:
+        """The rider has set out for a stop of the order; here and below as it is after the fact."""
         columns, row = self.columns, self.columns.rider_row[fact.rider_id]
-        riders, route = columns.riders, columns.route(row)
-        if isinstance(fact, ReturnAdded):
-            index = len(order.stops) - 1
-            columns.set_stop(order, index, fact.stop)
-            theirs = columns.rows_of(order.id)
-            rest = [s for s in route if s not in theirs]
-            here = 1 if riders["locked"][row] else 0
-            columns.set_route(row, [*rest[:here], columns.stop_row(order.id, index), *rest[here:]])
-            self.relock(fact.rider_id)
-            return
+        columns.put_first(row, columns.stop_row(order.id, fact.stop))
+        free_ms = columns.riders.cells["free_ms"]
+        free_ms[row] = max(free_ms[row], at_ms)
+        columns.riders.cells["locked"][row] = FREE if self._diversion else DRIVING
+
+    def arrived(self, order: Order, fact: Arrived, at_ms: int) -> None:
+        columns, row = self.columns, self.columns.rider_row[fact.rider_id]
+        at, stops = columns.stop_row(order.id, fact.stop), columns.stops.cells
+        columns.put_first(row, at)
+        columns.set_times(at, order.stops[fact.stop])
+        seen_ms = at_ms - CLOCK_SLACK_MS if fact.device_ms is None else fact.device_ms
+        columns.move_rider(row, stops["x"][at], stops["y"][at], seen_ms)
+        columns.riders.cells["free_ms"][row] = at_ms
+        columns.riders.cells["locked"][row] = AT_STOP
+
+    def done(self, order: Order, fact: StopDone, at_ms: int) -> None:
+        columns, row = self.columns, self.columns.rider_row[fact.rider_id]
         stop, at = order.stops[fact.stop], columns.stop_row(order.id, fact.stop)
-        rest = [s for s in route if s != at]
-        if isinstance(fact, Heading):
-            columns.set_route(row, [at, *rest])
-            riders["free_ms"][row] = max(int(riders["free_ms"][row]), at_ms)
-        elif isinstance(fact, Arrived):
-            columns.set_route(row, [at, *rest])
-            columns.set_stop(order, fact.stop, stop)
-            seen_ms = at_ms - CLOCK_SLACK_MS if fact.device_ms is None else fact.device_ms
-            columns.move_rider(row, stop.place.lat, stop.place.lon, seen_ms)
-            riders["free_ms"][row] = at_ms
-        else:
-            columns.set_route(row, rest)
-            riders["free_ms"][row] = at_ms + stop.leave_ms
-            if isinstance(fact, StopDone):
-                columns.add_load(row, stop.load)
-                if stop.kind is StopKind.PICKUP:
-                    columns.recent.append(columns.plane.xy(stop.place.lat, stop.place.lon))
-                    self.limit_ride(order, at_ms)
-        self.relock(fact.rider_id)
+        self._leave(row, at, at_ms + stop.leave_ms)
+        columns.set_progress(order)
+        columns.add_load(row, stop.load)
+        if stop.kind is _PICKUP:
+            columns.recent.add(columns.stops.cells["x"][at], columns.stops.cells["y"][at])
+            self.limit_ride(order, at_ms)
+        self.relock(row)
+
+    def failed(self, order: Order, fact: StopFailed, at_ms: int) -> None:
+        columns, row = self.columns, self.columns.rider_row[fact.rider_id]
+        stop, at = order.stops[fact.stop], columns.stop_row(order.id, fact.stop)
+        self._leave(row, at, at_ms + stop.leave_ms)
+        columns.set_progress(order)
+        self.relock(row)
+
+    def returns(self, order: Order, fact: ReturnAdded, at_ms: int) -> None:
+        """The stop where the goods go back is next, unless the rider is bound to another first."""
+        columns, row = self.columns, self.columns.rider_row[fact.rider_id]
+        index = len(order.stops) - 1
+        columns.add_stop(order, index, fact.stop)
+        columns.set_progress(order)
+        theirs = columns.rows_of(order.id)
+        rest = [s for s in columns.route(row) if s not in theirs]
+        here = 1 if columns.riders.cells["locked"][row] else 0
+        columns.set_route(row, [*rest[:here], theirs[index], *rest[here:]])
+        self.relock(row)
+
+    def _leave(self, row: int, stop: int, free_ms: int) -> None:
+        self.columns.set_route(row, [s for s in self.columns.route(row) if s != stop])
+        self.columns.riders.cells["free_ms"][row] = free_ms
 
     def take_back(self, before: Order, rider_id: str) -> None:
         """The rider holds the order no longer: off his route, and what he had of it off his load.
@@ -88,28 +109,28 @@ class Routes:
         theirs = self.columns.rows_of(before.id)
         self.columns.set_route(row, [s for s in self.columns.route(row) if s not in theirs])
         for stop in before.stops:
-            if stop.state is StopState.DONE:
+            if stop.state is _DONE:
                 self.columns.add_load(row, stop.load, sign=-1)
 
     def limit_ride(self, order: Order, picked_ms: int) -> None:
         """What is on board has a moment until which the rider must be at its door."""
-        ahead = order.stops[-1]
-        if order.ride_max_ms is None or order.returning or ahead.state is StopState.ARRIVED:
+        if order.ride_max_ms is None or order.returning or order.stops[-1].state is _ARRIVED:
             return
-        row = int(self.columns.orders["first_stop"][self.columns.order_row[order.id]])
-        latest = self.columns.stops["latest_ms"]
-        latest[row] = min(int(latest[row]), picked_ms + order.ride_max_ms)
+        columns = self.columns
+        row = columns.orders.cells["first_stop"][columns.order_row[order.id]]
+        latest_ms = columns.stops.cells["latest_ms"]
+        latest_ms[row] = min(latest_ms[row], picked_ms + order.ride_max_ms)
 
-    def relock(self, rider_id: str) -> None:
+    def relock(self, row: int) -> None:
         """Nothing goes before the stop where the rider stands or, without diversion, drives to."""
-        columns, row = self.columns, self.columns.rider_row[rider_id]
+        columns = self.columns
         route = columns.route(row)
         lock = FREE
         if route:
-            order = self._orders[columns.order_ids[int(columns.stops["order"][route[0]])]]
-            state = order.stops[route[0] - columns.stop_row(order.id, 0)].state
-            if state is StopState.ARRIVED:
+            order_id, index = columns.stop_at(route[0])
+            state = self._orders[order_id].stops[index].state
+            if state is _ARRIVED:
                 lock = AT_STOP
-            elif state is StopState.HEADING and not self._diversion:
+            elif state is _HEADING and not self._diversion:
                 lock = DRIVING
-        columns.riders["locked"][row] = lock
+        columns.riders.cells["locked"][row] = lock

@@ -9,6 +9,7 @@ places are metres in the city's plane.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,15 @@ F8 = npt.NDArray[np.float64]
 B1 = npt.NDArray[np.bool_]
 
 
+class Ids(tuple[str, ...]):
+    """The names of a table's rows, which also find a row by its name."""
+
+    @cached_property
+    def rows(self) -> dict[str, int]:
+        """The row of each name; not to be changed."""
+        return {name: row for row, name in enumerate(self)}
+
+
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Stops:
     """s rows. `load` is (s, d): the change on board by load dimension; `place` is the identity of
@@ -35,7 +45,6 @@ class Stops:
 
     x: F8
     y: F8
-    cell: I8
     earliest_ms: I8
     latest_ms: I8
     approach_ms: I8
@@ -75,7 +84,6 @@ class Riders:
     id: tuple[str, ...]
     x: F8
     y: F8
-    cell: I8
     free_ms: I8
     shift_end_ms: I8
     speed_mps: F8

@@ -1,13 +1,13 @@
 """Every change of an order or a rider, decided by pure functions; imports the tables and values.
 
-`apply` says what happens (events) or why not (a refusal); `evolve` folds one event into the
-order. Whoever receives a command runs both, live on a locked row and in simulation on its world.
+`apply` says what happens (events) or why not (a refusal); `evolve` (in `folding`) folds one event
+into the order. Whoever receives a command runs both, live on a locked row and in simulation on its
+world.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from functools import reduce
+from collections.abc import Callable
 from itertools import zip_longest
 from typing import Any
 
@@ -15,7 +15,8 @@ from msgspec.structs import replace
 
 from dispatch import commands as c
 from dispatch import events as e
-from dispatch.lifecycle import ASSIGNMENT, ORDER, STOP
+from dispatch.folding import evolve, evolve_rider, fold
+from dispatch.lifecycle import ORDER, STOP
 from dispatch.model import (
     LOAD_DIMENSIONS,
     Assignment,
@@ -33,8 +34,26 @@ from dispatch.model import (
     Value,
 )
 
+__all__ = [
+    "Refusal",
+    "apply",
+    "apply_rider",
+    "evolve",
+    "evolve_rider",
+    "fold",
+    "has_goods",
+    "next_stop",
+    "stops_ahead",
+]
+
 RETURN_APPROACH_MS = 60_000
 RETURN_LEAVE_MS = 60_000
+# A member that is looked up in its class costs five times as much as one that is at hand.
+_OPEN, _OFFERED = OrderState.OPEN, AssignmentState.OFFERED
+_PLANNED, _HEADING, _ARRIVED = StopState.PLANNED, StopState.HEADING, StopState.ARRIVED
+_HEADS, _ARRIVES, _ACTS = (_PLANNED,), (_PLANNED, _HEADING), (_ARRIVED,)
+_DISPATCH = Matching.DISPATCH
+_STOP_ENDS = STOP.ends
 _PARCEL = {StopKind.PICKUP: 1, StopKind.DROPOFF: -1, StopKind.VISIT: 0}
 
 
@@ -56,20 +75,10 @@ def apply(order: Order, command: c.Command) -> Events | Refusal:
     facts = _RULES[type(command)](order, command)
     if isinstance(facts, Refusal):
         return facts
-    return tuple(
-        e.Event(order.id, order.version + n, command.at_ms, fact) for n, fact in enumerate(facts, 1)
-    )
-
-
-def fold(order: Order, events: Iterable[e.Event]) -> Order:
-    """The order after the events."""
-    return reduce(evolve, events, order)
-
-
-def evolve(order: Order, event: e.Event) -> Order:
-    """The order after one event. Raises IllegalMove when the tables have no such transition."""
-    changed = _EVOLVE[type(event.fact)](order, event.fact, event.at_ms)
-    return replace(changed, version=event.seq)
+    name, seq, at_ms = order.id, order.version + 1, command.at_ms
+    if len(facts) == 1:
+        return (e.Event(name, seq, at_ms, facts[0]),)
+    return tuple([e.Event(name, n, at_ms, fact) for n, fact in enumerate(facts, seq)])
 
 
 def has_goods(order: Order) -> bool:
@@ -83,13 +92,19 @@ def has_goods(order: Order) -> bool:
 
 def next_stop(order: Order) -> int | None:
     """Index of the first stop that is neither done, skipped nor failed."""
-    return next((i for i, s in enumerate(order.stops) if not STOP.ended(s.state)), None)
+    for i, stop in enumerate(order.stops):
+        if stop.state not in _STOP_ENDS:
+            return i
+    return None
 
 
 def stops_ahead(order: Order) -> tuple[RouteStop, ...]:
     """The order's stops that are still to be served, in order."""
-    ahead = (i for i, s in enumerate(order.stops) if not STOP.ended(s.state))
-    return tuple(RouteStop(order_id=order.id, stop=i) for i in ahead)
+    return tuple(
+        RouteStop(order_id=order.id, stop=i)
+        for i, s in enumerate(order.stops)
+        if s.state not in _STOP_ENDS
+    )
 
 
 # --- apply: what happens, by command ---------------------------------------------------------
@@ -123,9 +138,9 @@ def _offer(order: Order, command: c.Offer) -> Facts:
             "order_moved",
             f"the round saw version {command.order_version}, it is at {order.version}",
         )
-    if order.state is not OrderState.OPEN:
+    if order.state is not _OPEN:
         return _no(order, "not_open", "only an open order can be offered")
-    if order.matching is not Matching.DISPATCH:
+    if order.matching is not _DISPATCH:
         return _no(order, "in_hall", "riders claim it from the hall")
     if order.assignment is not None:
         return _no(order, "already_offered", f"offered to {order.assignment.rider_id}")
@@ -145,7 +160,7 @@ def _claim(order: Order, command: c.Claim) -> Facts:
     """Offered and accepted at once, so that whoever reads events knows nothing new."""
     if order.matching is not Matching.HALL:
         return _no(order, "not_in_hall", "the dispatcher offers it")
-    if order.state is not OrderState.OPEN or order.assignment is not None:
+    if order.state is not _OPEN or order.assignment is not None:
         if order.attempts and not ORDER.ended(order.state):
             return _no(order, "already_taken", "it has a rider")
         return _no(order, "not_open", "only an open order can be claimed")
@@ -176,7 +191,7 @@ def _accept(order: Order, command: c.Accept) -> Facts:
     live = _live(order, command.number, command.rider_id)
     if isinstance(live, Refusal):
         return live
-    if live.state is not AssignmentState.OFFERED:
+    if live.state is not _OFFERED:
         return _no(order, "already_accepted", f"attempt {live.number} is {live.state}")
     if command.at_ms > live.deadline_ms:
         return _no(order, "offer_over", f"the offer ended at {live.deadline_ms}")
@@ -187,7 +202,7 @@ def _decline(order: Order, command: c.Decline) -> Facts:
     live = _live(order, command.number, command.rider_id)
     if isinstance(live, Refusal):
         return live
-    if live.state is not AssignmentState.OFFERED:
+    if live.state is not _OFFERED:
         return _no(order, "already_accepted", "an accepted order is given back, not declined")
     return (e.Declined(number=live.number, rider_id=live.rider_id, reason=command.reason),)
 
@@ -196,7 +211,7 @@ def _time_out(order: Order, command: c.TimeOut) -> Facts:
     live = _live(order, command.number)
     if isinstance(live, Refusal):
         return live
-    if live.state is not AssignmentState.OFFERED:
+    if live.state is not _OFFERED:
         return _no(order, "already_accepted", f"attempt {live.number} is {live.state}")
     if command.at_ms <= live.deadline_ms:
         return _no(order, "offer_still_open", f"the offer ends at {live.deadline_ms}")
@@ -216,7 +231,7 @@ def _drop_out(order: Order, command: c.DropOut) -> Facts:
     live = _live(order, command.number, command.rider_id)
     if isinstance(live, Refusal):
         return live
-    if live.state is AssignmentState.OFFERED:
+    if live.state is _OFFERED:
         return _no(order, "not_accepted", "an offer is declined, not given back")
     if has_goods(order):
         return _no(order, "goods_on_board", "bring the goods back: report the stop as failed")
@@ -227,7 +242,7 @@ def _on_stop(
     order: Order, rider_id: str, index: int, wanted: tuple[StopState, ...]
 ) -> Refusal | None:
     live = order.assignment
-    if live is None or live.rider_id != rider_id or live.state is AssignmentState.OFFERED:
+    if live is None or live.rider_id != rider_id or live.state is _OFFERED:
         return _no(order, "not_your_order", f"rider {rider_id} has not accepted it")
     if not 0 <= index < len(order.stops):
         return _no(order, "no_such_stop", f"stop {index}: the order has {len(order.stops)}")
@@ -240,25 +255,25 @@ def _on_stop(
 
 
 def _head(order: Order, command: c.Head) -> Facts:
-    wrong = _on_stop(order, command.rider_id, command.stop, (StopState.PLANNED,))
+    wrong = _on_stop(order, command.rider_id, command.stop, _HEADS)
     return wrong or (
         e.Heading(rider_id=command.rider_id, stop=command.stop, device_ms=command.device_ms),
     )
 
 
 def _arrive(order: Order, command: c.Arrive) -> Facts:
-    wrong = _on_stop(order, command.rider_id, command.stop, (StopState.PLANNED, StopState.HEADING))
+    wrong = _on_stop(order, command.rider_id, command.stop, _ARRIVES)
     if wrong:
         return wrong
     who, stop, device = command.rider_id, command.stop, command.device_ms
     arrived = e.Arrived(rider_id=who, stop=stop, device_ms=device)
-    if order.stops[stop].state is StopState.PLANNED:
+    if order.stops[stop].state is _PLANNED:
         return (e.Heading(rider_id=who, stop=stop, device_ms=device), arrived)
     return (arrived,)
 
 
 def _finish_stop(order: Order, command: c.FinishStop) -> Facts:
-    wrong = _on_stop(order, command.rider_id, command.stop, (StopState.ARRIVED,))
+    wrong = _on_stop(order, command.rider_id, command.stop, _ACTS)
     if wrong:
         return wrong
     who = command.rider_id
@@ -272,7 +287,7 @@ def _finish_stop(order: Order, command: c.FinishStop) -> Facts:
 
 
 def _fail_stop(order: Order, command: c.FailStop) -> Facts:
-    wrong = _on_stop(order, command.rider_id, command.stop, (StopState.ARRIVED,))
+    wrong = _on_stop(order, command.rider_id, command.stop, _ACTS)
     if wrong:
         return wrong
     who = command.rider_id
@@ -344,110 +359,6 @@ _RULES: dict[type, Callable[[Order, Any], Facts]] = {
 }
 
 
-# --- evolve: the order after one fact --------------------------------------------------------
-
-
-def _moved(order: Order, move: str) -> Order:
-    return replace(order, state=ORDER.move(order.state, move))
-
-
-def _stop(order: Order, index: int, move: str, **times: Any) -> Order:
-    stop = order.stops[index]
-    changed = replace(stop, state=STOP.move(stop.state, move), **times)
-    return replace(order, stops=(*order.stops[:index], changed, *order.stops[index + 1 :]))
-
-
-def _attempt(order: Order, move: str, **fields: Any) -> Order:
-    live = order.assignment
-    assert live is not None
-    state = ASSIGNMENT.move(live.state, move)
-    over = ASSIGNMENT.ended(state)
-    return replace(order, assignment=None if over else replace(live, state=state, **fields))
-
-
-def _given_back(order: Order, move: str) -> Order:
-    """The attempt ends and the order is open again, its untouched stops planned."""
-    after = _attempt(order, move)
-    assert order.assignment is not None
-    who = order.assignment.rider_id
-    if move != "withdraw" and who not in order.declined_by:
-        after = replace(after, declined_by=(*order.declined_by, who))
-    if order.state is OrderState.OPEN:
-        return after
-    stops = tuple(
-        replace(s, state=STOP.move(s.state, "release"), headed_at_ms=None, arrived_at_ms=None)
-        if STOP.can(s.state, "release")
-        else s
-        for s in order.stops
-    )
-    return _moved(replace(after, stops=stops), "release")
-
-
-def _skip_rest(order: Order) -> Order:
-    stops = tuple(
-        replace(s, state=STOP.move(s.state, "skip")) if STOP.can(s.state, "skip") else s
-        for s in order.stops
-    )
-    return replace(order, stops=stops)
-
-
-def _on_offered(order: Order, fact: e.Offered, at_ms: int) -> Order:
-    attempt = Assignment(
-        number=fact.number,
-        rider_id=fact.rider_id,
-        state=ASSIGNMENT.first,
-        offered_at_ms=at_ms,
-        deadline_ms=fact.deadline_ms,
-        route=fact.route,
-    )
-    return replace(order, assignment=attempt, attempts=fact.number)
-
-
-def _on_heading(order: Order, fact: e.Heading, at_ms: int) -> Order:
-    headed = _stop(order, fact.stop, "head", headed_at_ms=at_ms)
-    if order.state is OrderState.ASSIGNED:
-        headed = _attempt(_moved(headed, "start"), "start")
-    return headed
-
-
-def _on_ended(order: Order, move: str, attempt: str, reason: str = "") -> Order:
-    """The order ends by `move`; a live attempt ends by `attempt`, untouched stops are skipped."""
-    ended = _attempt(order, attempt) if order.assignment else order
-    return replace(_moved(_skip_rest(ended), move), ended_reason=reason)
-
-
-_EVOLVE: dict[type, Callable[[Order, Any, int], Order]] = {
-    e.Placed: lambda order, fact, at: fact.order,
-    e.Scheduled: lambda order, fact, at: replace(
-        _moved(order, "schedule"), open_at_ms=fact.open_at_ms
-    ),
-    e.Opened: lambda order, fact, at: _moved(order, "open"),
-    e.Offered: _on_offered,
-    e.Accepted: lambda order, fact, at: _attempt(
-        _moved(order, "accept"), "accept", accepted_at_ms=at
-    ),
-    e.Declined: lambda order, fact, at: _given_back(order, "decline"),
-    e.TimedOut: lambda order, fact, at: _given_back(order, "time_out"),
-    e.Withdrawn: lambda order, fact, at: _given_back(order, "withdraw"),
-    e.Dropped: lambda order, fact, at: _given_back(order, "drop"),
-    e.Heading: _on_heading,
-    e.Arrived: lambda order, fact, at: _stop(order, fact.stop, "arrive", arrived_at_ms=at),
-    e.StopDone: lambda order, fact, at: _stop(order, fact.stop, "finish", done_at_ms=at),
-    e.StopFailed: lambda order, fact, at: _stop(order, fact.stop, "fail", done_at_ms=at),
-    e.ReturnAdded: lambda order, fact, at: replace(
-        _skip_rest(order), stops=(*_skip_rest(order).stops, fact.stop), returning=True
-    ),
-    e.Finished: lambda order, fact, at: _attempt(_moved(order, "finish"), "finish"),
-    e.Completed: lambda order, fact, at: _moved(order, "complete"),
-    e.Cancelled: lambda order, fact, at: _on_ended(
-        order, f"cancel_{fact.by}", "withdraw", fact.reason
-    ),
-    e.Expired: lambda order, fact, at: _on_ended(order, "expire", "withdraw"),
-    e.Returned: lambda order, fact, at: _on_ended(order, "return", "finish"),
-    e.Failed: lambda order, fact, at: _on_ended(order, "fail", "finish", fact.reason),
-}
-
-
 # --- riders -----------------------------------------------------------------------------------
 
 
@@ -480,10 +391,3 @@ def apply_rider(
             return Refusal("has_orders", f"rider {rider.id} still has {live_orders} orders")
         fact = e.WentOffShift()
     return (e.RiderEvent(rider.id, rider.version + 1, command.at_ms, fact),)
-
-
-def evolve_rider(rider: Rider, event: e.RiderEvent) -> Rider:
-    """The rider after one event."""
-    if isinstance(event.fact, e.WentOnShift):
-        return event.fact.rider
-    return replace(rider, state=RiderState.OFF, version=event.seq)

@@ -50,7 +50,7 @@ class System(StrEnum):
 def check_lat_lon(lat: float, lon: float, field: str) -> None:
     """Refuse, as InvalidValue, what is not a point in degrees; names `field`.lat or `field`.lon."""
     for axis, value, limit in (("lat", lat, 90), ("lon", lon, 180)):
-        number = isinstance(value, Real) and not isinstance(value, bool)
+        number = type(value) is float or (isinstance(value, Real) and not isinstance(value, bool))
         if not number or not -limit <= value <= limit:
             raise InvalidValue(f"{field}.{axis}", value, f"degrees from -{limit} to {limit}")
 

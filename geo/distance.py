@@ -44,11 +44,21 @@ def haversine_m(
     The haversine formula (R. W. Sinnott, "Virtues of the Haversine", 1984) on the mean sphere:
     within 0.6 % of the ellipsoid.
     """
+    if type(lat1) is type(lon1) is type(lat2) is type(lon2) is float:
+        return _haversine_m(lat1, lon1, lat2, lon2)
     phi1, phi2 = np.radians(lat1), np.radians(lat2)
     north, east = np.sin((phi2 - phi1) / 2.0), np.sin(np.radians(np.subtract(lon2, lon1)) / 2.0)
     h = north * north + np.cos(phi1) * np.cos(phi2) * east * east
     metres = 2.0 * EARTH_RADIUS_M * np.arcsin(np.sqrt(np.minimum(h, 1.0)))
     return float(metres) if np.ndim(metres) == 0 else metres
+
+
+def _haversine_m(lat1: float, lon1: float, lat2: float, lon2: float) -> float:
+    """The same of two points, in a tenth of the time that arrays of one take."""
+    phi1, phi2 = math.radians(lat1), math.radians(lat2)
+    north, east = math.sin((phi2 - phi1) / 2.0), math.sin(math.radians(lon2 - lon1) / 2.0)
+    h = north * north + math.cos(phi1) * math.cos(phi2) * east * east
+    return 2.0 * EARTH_RADIUS_M * math.asin(math.sqrt(min(h, 1.0)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +81,11 @@ class Plane:
             raise InvalidValue("plane.lat", self.lat0, f"no more than {_LAT_MAX} degrees")
         east_m = _METRES_PER_DEGREE * math.cos(math.radians(self.lat0))
         object.__setattr__(self, "_east_m", east_m)
+
+    @property
+    def metres_per_degree(self) -> tuple[float, float]:
+        """To the north, and to the east."""
+        return _METRES_PER_DEGREE, self._east_m
 
     def xy(self, lat: Coord, lon: Coord) -> tuple[Coord, Coord]:
         """(x, y) in metres of points in degrees, the short way round the antimeridian."""

@@ -7,6 +7,7 @@ HexrunError
 ├── IllegalMove           a life-cycle table has no such transition; nothing changed
 ├── BrokenSnapshot        a snapshot that breaks its own rules; names the row
 ├── MissingFile           a file that a folder must hold is not there
+├── CannotWrite           a file that was asked for cannot be written; says why
 ├── Conflict              the same key was used for something else
 │   ├── StaleEpoch        a plan of an owner whose lease another one has taken
 │   ├── PriceExpired      a price that was promised for a time that is over
@@ -17,6 +18,7 @@ HexrunError
 ├── Unreadable            personal data whose key is missing, or that were changed
 ├── RateLimited           too many requests for now; says when to ask again
 ├── Unavailable           a server that is needed does not answer; asking again may help
+├── RunFailed             one of several simulated runs came to no end; names the run
 ├── FolderInUse           a data folder is owned by another live process
 └── StartupError          a part that is needed to start is missing or did not come up
 """
@@ -66,6 +68,14 @@ class MissingFile(HexrunError):
     def __init__(self, path: str, needed_for: str) -> None:
         self.path, self.needed_for = path, needed_for
         super().__init__(f"{path}: no such file, needed for {needed_for}")
+
+
+class CannotWrite(HexrunError):
+    """`path` cannot be written, for `reason`; nothing half-written is left there."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        self.path, self.reason = path, reason
+        super().__init__(f"{path}: cannot be written: {reason}")
 
 
 class Conflict(HexrunError):
@@ -133,6 +143,14 @@ class Overloaded(Unavailable):
     def __init__(self, what: str) -> None:
         self.what = what
         super().__init__(f"too much at once ({what}): ask again in some seconds")
+
+
+class RunFailed(HexrunError):
+    """One of several simulated runs, `run`, came to no end."""
+
+    def __init__(self, run: str, why: str) -> None:
+        self.run, self.why = run, why
+        super().__init__(f"{run}: {why}")
 
 
 class FolderInUse(HexrunError):

@@ -1,18 +1,18 @@
-"""Movement: timed paths, and the heading from one point to the next; may import numpy."""
+"""Movement: timed paths, and the heading from one point to the next; imports msgspec."""
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from dataclasses import dataclass
 from itertools import pairwise
+
+from msgspec import Struct
 
 from geo.errors import InvalidValue
 from geo.travel import MANHATTAN
 
 
-@dataclass(frozen=True, slots=True)
-class Path:
+class Path(Struct, frozen=True, gc=False):
     """A polyline in planar metres with the instant of each corner, in milliseconds.
 
     At least one corner, times never falling, else InvalidValue. Between corners the speed is
@@ -24,11 +24,13 @@ class Path:
     t_ms: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        if not len(self.x) == len(self.y) == len(self.t_ms) >= 1:
-            lengths = (len(self.x), len(self.y), len(self.t_ms))
+        t_ms = self.t_ms
+        if not len(self.x) == len(self.y) == len(t_ms) >= 1:
+            lengths = (len(self.x), len(self.y), len(t_ms))
             raise InvalidValue("path", lengths, "columns of one length, 1 or more")
-        if any(b < a for a, b in pairwise(self.t_ms)):
-            raise InvalidValue("path.t_ms", self.t_ms, "times that never fall")
+        for before, after in pairwise(t_ms):
+            if after < before:
+                raise InvalidValue("path.t_ms", t_ms, "times that never fall")
 
     def at(self, t_ms: float) -> tuple[float, float]:
         """(x, y) in metres at an instant."""

@@ -7,7 +7,6 @@ what `act` gives. Places are metres in the city's plane, instants ms UTC.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from enum import Enum, auto
 from math import hypot
 
 import numpy as np
@@ -19,6 +18,7 @@ from geo.travel import TravelLaw
 from sim.demand import OrderRequest
 from sim.scenario import RiderKnobs
 
+_arc_ms = getattr(arc_ms, "py_func", arc_ms)  # to call a kernel takes longer than this one works
 _SURE_SHARE = 1 / 3
 """The part of a rider's mean answer time that passes before every answer; the rest is chance."""
 
@@ -90,20 +90,26 @@ class Fix(Value, frozen=True, kw_only=True):
     speed_mps: float
 
 
-class _Phase(Enum):
-    STANDING = auto()  # nothing to do
-    LEAVING = auto()  # done here; on his way from `due`
-    GOING = auto()  # there at `due`
-    AT_STOP = auto()  # can act at `due`
-
-
-class _Shift(Enum):
-    BEFORE = auto()
-    ON = auto()
-    OFF = auto()
-
+# What he is about, and his shift: numbers, since they are looked at several times an event.
+_STANDING = 0  # nothing to do
+_LEAVING = 1  # done here; on his way from `_due_ms`
+_GOING = 2  # there at `_due_ms`
+_AT_STOP = 3  # can act at `_due_ms`
+_BEFORE, _ON, _OFF = range(3)
 
 _RANK = {StopState.PLANNED: 0, StopState.HEADING: 1, StopState.ARRIVED: 2, StopState.DONE: 3}
+_HEADING, _ARRIVED, _DONE = 1, 2, 3
+_STATE = tuple(_RANK)
+
+
+class _Ahead:
+    """A stop on his route, and how far it is: what he has reported or was told, whichever is
+    more."""
+
+    __slots__ = ("known", "stop")
+
+    def __init__(self, stop: StopAhead, known: int) -> None:
+        self.stop, self.known = stop, known
 
 
 class RiderMind:
@@ -114,7 +120,31 @@ class RiderMind:
     riding when the route's first stop becomes another, but serves a stop at which he has arrived.
     Stops of one kind in a row at one door take one approach and one leave. After the end of his
     shift he takes nothing more, and goes off when he has nothing left.
+
+    `due_ms` is when `act` has something to do, ms UTC; None while only news can move him. `path` is
+    where he was and will be, replaced whenever he sets out, stops or is diverted.
     """
+
+    __slots__ = (
+        "_accepted",
+        "_answers",
+        "_arrived_ms",
+        "_deadline",
+        "_due_ms",
+        "_knobs",
+        "_law",
+        "_ms_per_m",
+        "_phase",
+        "_rng",
+        "_route",
+        "_same_door",
+        "_served",
+        "_shift",
+        "_shift_end_ms",
+        "_shift_start_ms",
+        "due_ms",
+        "path",
+    )
 
     def __init__(
         self,
@@ -130,60 +160,63 @@ class RiderMind:
     ) -> None:
         self._knobs, self._law, self._rng = knobs, law, rng
         self._ms_per_m = law.ms_per_m(speed_mps)
-        self._shift = _Shift.BEFORE
+        self._shift = _BEFORE
         self._shift_start_ms, self._shift_end_ms = shift_start_ms, shift_end_ms
-        self._answers: dict[tuple[str, int], tuple[int, bool, str]] = {}
+        # Offers by (order, number): until when, and what he will say when, if he says anything.
         self._deadline: dict[tuple[str, int], int] = {}
+        self._answers: dict[tuple[str, int], tuple[int, bool, str]] = {}
         self._accepted: set[str] = set()
-        self._route: list[StopAhead] = []
-        self._reported: dict[tuple[str, int, int], StopState] = {}
-        self._phase = _Phase.STANDING
+        self._route: list[_Ahead] = []
+        self._served: set[tuple[str, int, int]] = set()  # the keys of what he has done, for a while
+        self._phase = _STANDING
         self._due_ms = 0
         self._arrived_ms = 0
         self._same_door = False
         self.path = Path((x,), (y,), (shift_start_ms,))
-        """Where he was and will be; replaced whenever he sets out, stops or is diverted."""
+        self.due_ms: int | None = shift_start_ms
 
     # --- what he hears ---
 
     def offered(self, now_ms: int, offer: OfferSeen) -> None:
         """An offer arrives; one he already knows changes nothing."""
         key = offer.order_id, offer.number
-        if self._shift is not _Shift.ON or key in self._deadline:
+        if self._shift != _ON or key in self._deadline:
             return
         self._deadline[key] = offer.deadline_ms
         mood, wait = self._rng.random(), self._rng.exponential()
-        delay_s = self._knobs.answer_s * (_SURE_SHARE + (1.0 - _SURE_SHARE) * wait)
+        knobs = self._knobs
+        delay_s = knobs.answer_s * (_SURE_SHARE + (1.0 - _SURE_SHARE) * wait)
         at_ms = now_ms + int(delay_s * 1000)
-        if mood >= self._knobs.accept_share + self._knobs.ignore_share:
+        if mood >= knobs.accept_share + knobs.ignore_share:
             self._answers[key] = (at_ms, False, "busy")
-        elif mood < self._knobs.accept_share:
+        elif mood < knobs.accept_share:
             self._answers[key] = (at_ms, True, "")
+        self._look_ahead()
 
     def offer_over(self, order_id: str, number: int) -> None:
         """The offer timed out, was taken back, or his answer came too late."""
         self._forget_offer((order_id, number))
         self._accepted.discard(order_id)
+        self._look_ahead()
 
     def route(self, now_ms: int, stops: Iterable[StopAhead]) -> None:
         """His whole route as the server has it now, first stop first.
 
         What he has reported meanwhile counts more than what the server knew when it sent this.
         """
-        told = _in_order([s for s in stops if self._state(s) is not StopState.DONE])
-        ids = {s.order_id for s in told}
-        self._reported = {k: v for k, v in self._reported.items() if k[0] in ids}
-        self._accepted -= ids
-        if self._phase is _Phase.AT_STOP:
+        told = self._still_to_serve(stops)
+        first = told[0] if told else None
+        if self._phase == _AT_STOP:
             told = self._staying(now_ms, told)
-        elif self._phase is _Phase.GOING:
-            here, first = self._route[0], told[0] if told else None
-            if first is None or (first.key, first.x, first.y) != (here.key, here.x, here.y):
+        elif self._phase == _GOING:
+            here = self._route[0]
+            if first is None or not _same_stop(first.stop, here.stop):
                 self._stand(now_ms, *self.path.at(now_ms))
                 self._turn_away(now_ms)
-        elif self._phase is _Phase.STANDING and told:
+        elif self._phase == _STANDING and told:
             self._turn_away(now_ms)
         self._route = told
+        self._look_ahead()
 
     def resume(
         self, now_ms: int, seen: tuple[float, float, int], since_ms: int, stops: list[StopAhead]
@@ -194,56 +227,51 @@ class RiderMind:
         first stop if he has arrived there, or is done with the one before.
         """
         x, y, seen_ms = seen
-        self._shift, self._route = _Shift.ON, _in_order(stops)
+        self._shift, self._route = _ON, self._still_to_serve(stops)
         self._stand(seen_ms, x, y)
-        if not self._route:
-            return
-        first = self._route[0]
-        if first.state is StopState.ARRIVED:
-            self._stand(since_ms, first.x, first.y)
-            self._phase = _Phase.AT_STOP
-            self._arrived_ms = since_ms + self._service_ms(first.approach_ms)
-            self._due_ms = max(self._arrived_ms, first.ready_ms)
-        else:
-            self._phase, self._due_ms = _Phase.LEAVING, max(seen_ms, since_ms)
-            if first.state is StopState.HEADING:
-                self._set_out([])
-        self._due_ms = max(self._due_ms, now_ms)
+        if self._route:
+            first = self._route[0]
+            if first.known == _ARRIVED:
+                self._stand(since_ms, first.stop.x, first.stop.y)
+                self._phase = _AT_STOP
+                self._arrived_ms = since_ms + self._service_ms(first.stop.approach_ms)
+                self._due_ms = max(self._arrived_ms, first.stop.ready_ms)
+            else:
+                self._phase, self._due_ms = _LEAVING, max(seen_ms, since_ms)
+                if first.known == _HEADING:
+                    self._set_out([])
+            self._due_ms = max(self._due_ms, now_ms)
+        self._look_ahead()
 
     def next_shift(self, x: float, y: float, start_ms: int, end_ms: int) -> None:
         """He comes again, after a break; or stays for longer, if he has not gone yet."""
         self._shift_end_ms = end_ms
-        if self._shift is not _Shift.ON:
-            self._shift, self._shift_start_ms = _Shift.BEFORE, start_ms
+        if self._shift != _ON:
+            self._shift, self._shift_start_ms, self.due_ms = _BEFORE, start_ms, start_ms
             self._stand(start_ms, x, y)
+        self._look_ahead()
 
     # --- what he does ---
 
     def wake_at(self) -> int | None:
         """When `act` has something to do, ms UTC; None while only news can move him."""
-        if self._shift is _Shift.BEFORE:
-            return self._shift_start_ms
-        due = [at_ms for at_ms, _, _ in self._answers.values()]
-        if self._phase is not _Phase.STANDING:
-            due.append(self._due_ms)
-        elif self._may_go():
-            due.append(self._shift_end_ms)
-        return min(due, default=None)
+        return self.due_ms
 
     def act(self, now_ms: int) -> list[Action]:
         """All that is due by now, in order."""
         done: list[Action] = []
-        if self._shift is _Shift.BEFORE and now_ms >= self._shift_start_ms:
+        if self._shift == _BEFORE and now_ms >= self._shift_start_ms:
             self._start(now_ms, done)
         if self._answers:
             self._answer(now_ms, done)
-        while self._phase is not _Phase.STANDING and self._due_ms <= now_ms:
+        while self._phase != _STANDING and self._due_ms <= now_ms:
             self._step(done)
-        if self._may_go() and now_ms >= self._shift_end_ms:
-            self._shift = _Shift.OFF
+        if now_ms >= self._shift_end_ms and self._may_go():
+            self._shift = _OFF
             self._answers.clear()
             self._deadline.clear()
             done.append(EndShift())
+        self._look_ahead()
         return done
 
     def position(self, now_ms: int) -> tuple[float, float]:
@@ -254,7 +282,7 @@ class RiderMind:
         """What his phone reads now."""
         x, y = self.path.at(now_ms)
         speed = 0.0
-        if self._phase is _Phase.GOING and self.path.t_ms[0] <= now_ms < self.path.t_ms[-1]:
+        if self._phase == _GOING and self.path.t_ms[0] <= now_ms < self.path.t_ms[-1]:
             xs, ys = self.path.x, self.path.y
             way_m = sum(hypot(xs[i + 1] - xs[i], ys[i + 1] - ys[i]) for i in range(len(xs) - 1))
             speed = way_m * 1000 / (self.path.t_ms[-1] - self.path.t_ms[0])
@@ -262,16 +290,30 @@ class RiderMind:
 
     # --- inside ---
 
+    def _look_ahead(self) -> None:
+        """Keeps `due_ms` right; called at the end of all that may change it."""
+        if self._shift == _BEFORE:
+            return
+        due: int | None = None
+        if self._phase != _STANDING:
+            due = self._due_ms
+        elif self._may_go():
+            due = self._shift_end_ms
+        if self._answers:
+            for at_ms, _, _ in self._answers.values():
+                if due is None or at_ms < due:
+                    due = at_ms
+        self.due_ms = due
+
     def _start(self, now_ms: int, done: list[Action]) -> None:
         if now_ms >= self._shift_end_ms:
-            self._shift = _Shift.OFF
+            self._shift = _OFF
             return
-        self._shift = _Shift.ON
+        self._shift = _ON
         done.append(StartShift(shift_end_ms=self._shift_end_ms))
 
     def _may_go(self) -> bool:
-        idle = self._phase is _Phase.STANDING and not self._accepted
-        return self._shift is _Shift.ON and idle
+        return self._shift == _ON and self._phase == _STANDING and not self._accepted
 
     def _answer(self, now_ms: int, done: list[Action]) -> None:
         due = [(at, key) for key, (at, _, _) in self._answers.items() if at <= now_ms]
@@ -293,51 +335,68 @@ class RiderMind:
 
     def _step(self, done: list[Action]) -> None:
         """One change of phase, at `_due_ms`."""
-        if self._phase is _Phase.LEAVING:
+        if self._phase == _LEAVING:
             if self._route:
                 self._set_out(done)
             else:
-                self._phase = _Phase.STANDING
+                self._phase = _STANDING
             return
-        stop = self._route[0]
-        if self._phase is _Phase.GOING:
+        ahead = self._route[0]
+        stop = ahead.stop
+        if self._phase == _GOING:
             self._stand(self._due_ms, stop.x, stop.y)
-            self._report(stop, StopState.ARRIVED, done)
-            self._phase = _Phase.AT_STOP
+            _report(ahead, _ARRIVED, done)
+            self._phase = _AT_STOP
             self._arrived_ms = self._due_ms
             if not self._same_door:
                 self._arrived_ms += self._service_ms(stop.approach_ms)
             self._due_ms = max(self._arrived_ms, stop.ready_ms)
             return
-        self._report(stop, StopState.DONE, done)
-        self._route.pop(0)
-        self._phase = _Phase.LEAVING
-        self._same_door = bool(self._route) and _one_door(stop, self._route[0])
+        _report(ahead, _DONE, done)
+        self._served.add(stop.key)
+        del self._route[0]
+        self._phase = _LEAVING
+        self._same_door = bool(self._route) and _one_door(stop, self._route[0].stop)
         if not self._same_door:
             self._due_ms += self._service_ms(stop.leave_ms)
 
     def _set_out(self, done: list[Action]) -> None:
-        stop = self._route[0]
-        x, y = self.path.at(self._due_ms)
-        law = self._law
-        ride_ms = arc_ms(x, y, stop.x, stop.y, law.metric, self._ms_per_m, law.quantum_ms)
-        there_ms = self._due_ms + ride_ms
-        self.path = leg(x, y, stop.x, stop.y, self._due_ms, there_ms, law.metric)
-        self._phase, self._due_ms = _Phase.GOING, there_ms
-        self._report(stop, StopState.HEADING, done)
+        """From where he stands to the first stop."""
+        ahead, law, at_ms = self._route[0], self._law, self._due_ms
+        stop = ahead.stop
+        x, y = self.path.x[-1], self.path.y[-1]
+        ms_per_m, quantum_ms = self._ms_per_m, law.quantum_ms
+        there_ms = at_ms + _arc_ms(x, y, stop.x, stop.y, law.metric, ms_per_m, quantum_ms)
+        self.path = leg(x, y, stop.x, stop.y, at_ms, there_ms, law.metric)
+        self._phase, self._due_ms = _GOING, there_ms
+        _report(ahead, _HEADING, done)
 
-    def _staying(self, now_ms: int, told: list[StopAhead]) -> list[StopAhead]:
+    def _still_to_serve(self, stops: Iterable[StopAhead]) -> list[_Ahead]:
+        """What he has not served yet of a route that he is told, in an order that can be ridden."""
+        known = {ahead.stop.key: ahead.known for ahead in self._route}
+        told = []
+        for stop in stops:
+            key = stop.key
+            far = max(known.get(key, 0), _RANK.get(stop.state, _DONE))
+            if far != _DONE and key not in self._served:
+                told.append(_Ahead(stop, far))
+        ids = {ahead.stop.order_id for ahead in told}
+        self._served = {key for key in self._served if key[0] in ids}
+        self._accepted -= ids
+        return _in_order(told)
+
+    def _staying(self, now_ms: int, told: list[_Ahead]) -> list[_Ahead]:
         """The route with the stop at which he stands first; he leaves at once if it is gone."""
-        key = self._route[0].key
-        here = next((s for s in told if s.key == key), None)
+        key = self._route[0].stop.key
+        here = next((ahead for ahead in told if ahead.stop.key == key), None)
         if here is None:
             self._turn_away(now_ms)
             return told
-        self._due_ms = max(self._arrived_ms, here.ready_ms)
-        return [here, *(s for s in told if s.key != key)]
+        self._due_ms = max(self._arrived_ms, here.stop.ready_ms)
+        return [here, *(ahead for ahead in told if ahead is not here)]
 
     def _turn_away(self, now_ms: int) -> None:
-        self._phase, self._due_ms, self._same_door = _Phase.LEAVING, now_ms, False
+        self._phase, self._due_ms, self._same_door = _LEAVING, now_ms, False
 
     def _stand(self, now_ms: int, x: float, y: float) -> None:
         self.path = Path((x,), (y,), (now_ms,))
@@ -349,28 +408,38 @@ class RiderMind:
         spread = 1.0 + knobs.service_spread * (2.0 * self._rng.random() - 1.0)
         return int(planned_ms * knobs.service_factor * spread)
 
-    def _state(self, stop: StopAhead) -> StopState:
-        own = self._reported.get(stop.key, stop.state)
-        return max(own, stop.state, key=lambda state: _RANK.get(state, 3))
 
-    def _report(self, stop: StopAhead, state: StopState, done: list[Action]) -> None:
-        if _RANK[self._state(stop)] < _RANK[state]:
-            self._reported[stop.key] = state
-            done.append(Report(order_id=stop.order_id, stop=stop.stop, state=state))
+def _report(ahead: _Ahead, state: int, done: list[Action]) -> None:
+    if ahead.known < state:
+        ahead.known = state
+        stop = ahead.stop
+        done.append(Report(order_id=stop.order_id, stop=stop.stop, state=_STATE[state]))
+
+
+def _same_stop(a: StopAhead, b: StopAhead) -> bool:
+    return a is b or (a.key, a.x, a.y) == (b.key, b.x, b.y)
 
 
 def _one_door(a: StopAhead, b: StopAhead) -> bool:
     return bool(a.place_id) and (a.place_id, a.kind) == (b.place_id, b.kind)
 
 
-def _in_order(stops: list[StopAhead]) -> list[StopAhead]:
+def _in_order(route: list[_Ahead]) -> list[_Ahead]:
     """The route with each order's stops in their order, whatever the sender made of it."""
-    theirs: dict[str, list[StopAhead]] = {}
-    for stop in stops:
-        theirs.setdefault(stop.order_id, []).append(stop)
+    last: dict[str, int] = {}
+    for ahead in route:
+        stop = ahead.stop
+        if stop.stop < last.get(stop.order_id, -1):
+            break
+        last[stop.order_id] = stop.stop
+    else:
+        return route
+    theirs: dict[str, list[_Ahead]] = {}
+    for ahead in route:
+        theirs.setdefault(ahead.stop.order_id, []).append(ahead)
     for own in theirs.values():
-        own.sort(key=lambda s: s.stop, reverse=True)
-    return [theirs[stop.order_id].pop() for stop in stops]
+        own.sort(key=lambda ahead: ahead.stop.stop, reverse=True)
+    return [theirs[ahead.stop.order_id].pop() for ahead in route]
 
 
 class PlaceOrder(Value, frozen=True, kw_only=True):

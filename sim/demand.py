@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from dispatch.model import Order, Place, StopKind
+from dispatch.model import Order, Place, StopKind, Value
 from dispatch.registry import OrderForm, StopForm, job_type
 from dispatch.snapshot import NEVER
 from geo.errors import InvalidValue
@@ -23,8 +23,7 @@ _DOOR_SPREAD = 0.6
 _DOOR_MIN_M = 30.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OrderRequest:
+class OrderRequest(Value, frozen=True, kw_only=True):
     """One customer's wish. `order_id` names it in the simulator; a live server gives its own.
 
     The form's pickup is ready, as told, at its `earliest_ms`, and truly at `ready_ms`. The customer

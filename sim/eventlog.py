@@ -5,13 +5,18 @@ from __future__ import annotations
 import hashlib
 
 import msgspec
+from msgspec.structs import astuple
 
-from dispatch.events import FACTS, Event, Fact, Placed, RiderEvent, RiderFact
+from dispatch.events import FACTS, Event, Placed, RiderEvent
+from dispatch.model import Order
 
 _KINDS = {cls: kind for kind, cls in FACTS.items()}
 _LATER = {"matching": "dispatch"}
 """Fields that orders have had since the first digests, and what they were before: left out where
 they say just that, so that a digest of then and one of now can be compared."""
+
+LINES = 100
+"""So many lines are written at once, and kept until then."""
 
 
 class EventLog:
@@ -23,27 +28,39 @@ class EventLog:
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
-        self._encode = msgspec.json.Encoder().encode
-        self.count = 0
+        self._encode = msgspec.json.Encoder().encode_lines
+        self._lines: list[tuple[str, int, int, str, object]] = []
+        self._written = 0
+
+    @property
+    def count(self) -> int:
+        """How many events there are."""
+        return self._written + len(self._lines)
 
     def add(self, event: Event | RiderEvent) -> None:
         """One more event."""
-        name = event.order_id if isinstance(event, Event) else event.rider_id
         fact = event.fact
-        line = (name, event.seq, event.at_ms, _KINDS[type(fact)], _plain(fact))
-        self._hash.update(self._encode(line))
-        self._hash.update(b"\n")
-        self.count += 1
+        kind = _KINDS[type(fact)]
+        if type(event) is Event:
+            told = _as_then(fact.order) if type(fact) is Placed else fact
+            self._lines.append((event.order_id, event.seq, event.at_ms, kind, told))
+        else:
+            assert type(event) is RiderEvent
+            self._lines.append((event.rider_id, event.seq, event.at_ms, kind, fact))
+        if len(self._lines) == LINES:
+            self._write()
 
     def hexdigest(self) -> str:
+        self._write()
         return self._hash.hexdigest()
 
+    def _write(self) -> None:
+        self._hash.update(self._encode(self._lines))
+        self._written += len(self._lines)
+        self._lines.clear()
 
-def _plain(fact: Fact | RiderFact) -> object:
-    """The fact, without what its order says in later fields by default."""
-    if not isinstance(fact, Placed):
-        return fact
-    fields = msgspec.to_builtins(fact)
-    order = fields["order"]
-    fields["order"] = {k: v for k, v in order.items() if k not in _LATER or _LATER[k] != v}
-    return fields
+
+def _as_then(order: Order) -> object:
+    """What `Placed` says of an order, without what later fields say by default."""
+    fields = zip(Order.__struct_fields__, astuple(order), strict=True)
+    return {"order": {k: v for k, v in fields if k not in _LATER or _LATER[k] != v}}

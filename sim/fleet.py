@@ -1,4 +1,4 @@
-"""Where all simulated riders are, as columns: one batch of fixes a round; uses numpy.
+"""Where all simulated riders are, as columns: one batch of fixes a round; uses numpy and numba.
 
 A rider sends a fix every `interval_ms`, each at a phase of his own, while he moves and once after
 he has stopped. Only the latest of a batch is computed: the dispatcher would drop the others. One
@@ -7,85 +7,133 @@ that he would have sent before his last turn is placed at that turn.
 
 from __future__ import annotations
 
+from struct import Struct
+from typing import Final
+
 import numpy as np
 
 from dispatch.dispatcher import Fixes
+from geo.compiled import compiled
 from geo.distance import Plane
 from geo.motion import Path
 
-_CORNERS = 3
+_WAY = Struct("=6d3q")
+"""A rider's path of three corners: x, y, and their instants. Written whole, since nine numbers
+written one by one would take as long as all else that happens when he turns."""
+_X: Final = 0
+_Y: Final = 3
+# Columns of `_phones`.
+_ON: Final = 0
+_PHASE: Final = 1
+_SENT: Final = 2
+_SILENT: Final = 3
+_OFF: Final = 4
 
 
 class Fleet:
-    """The riders' paths: rows as given by `ids`; corners as (r, 3) columns of x, y and time."""
+    """The riders' paths: rows as given by `ids`."""
 
     def __init__(self, ids: tuple[str, ...], plane: Plane, interval_ms: int, start_ms: int) -> None:
         count = len(ids)
-        self._ids = np.array(ids, dtype=object)
-        self._plane = plane
+        self._ids = ids
         self._interval_ms = interval_ms
-        self._phase_ms = np.arange(count, dtype=np.int64) * interval_ms // max(count, 1)
-        self._x = np.zeros((count, _CORNERS))
-        self._y = np.zeros((count, _CORNERS))
-        self._t = np.zeros((count, _CORNERS), np.int64)
-        self._sent_ms = np.full(count, start_ms, np.int64)
-        self._on = np.zeros(count, np.bool_)
-        self._silent_ms = np.zeros(count, np.int64)
-        self._off_ms = np.zeros(count, np.int64)
+        self._lat_lon = (plane.lat0, plane.lon0, *plane.metres_per_degree)
+        self._paths = bytearray(count * _WAY.size)
+        columns = np.frombuffer(self._paths, [("way", "f8", 6), ("t", "i8", 3)])
+        self._way, self._t = columns["way"], columns["t"]
+        self._phones = np.zeros((count, _OFF + 1), np.int64)
+        self._phones[:, _PHASE] = np.arange(count) * interval_ms // max(count, 1)
+        self._phones[:, _SENT] = start_ms
+        self._sent = np.zeros((2, count), np.int64)
+        self._places = np.zeros((2, count))
 
     def follow(self, row: int, path: Path) -> None:
         """The rider is on this path from now on (up to three corners)."""
-        last = len(path.x) - 1
-        for corner in range(_CORNERS):
-            at = min(corner, last)
-            self._x[row, corner] = path.x[at]
-            self._y[row, corner] = path.y[at]
-            self._t[row, corner] = path.t_ms[at]
+        x, y, t = path.x, path.y, path.t_ms
+        mid = 1 if len(t) > 1 else 0
+        _WAY.pack_into(
+            self._paths, row * _WAY.size,
+            x[0], x[mid], x[-1], y[0], y[mid], y[-1], t[0], t[mid], t[-1],
+        )  # fmt: skip
 
     def switch(self, row: int, on: bool, now_ms: int) -> None:
         """Start or stop to send; the place where a shift starts is known without a fix."""
-        self._on[row] = on
-        self._sent_ms[row] = now_ms
+        self._phones[row, _ON] = on
+        self._phones[row, _SENT] = now_ms
 
     def silence(self, row: int, until_ms: int) -> None:
         """The phone is dead until then: what it would have sent is lost."""
-        self._silent_ms[row] = max(int(self._silent_ms[row]), until_ms)
+        self._phones[row, _SILENT] = max(int(self._phones[row, _SILENT]), until_ms)
 
     def set_clocks(self, off_ms: np.ndarray[tuple[int], np.dtype[np.int64]]) -> None:
         """How far each phone's clock is ahead of the true time."""
-        self._off_ms = off_ms
+        self._phones[:, _OFF] = off_ms
 
     def send_again(self) -> None:
         """The next fixes are everybody's, for one who has heard none of them."""
-        self._sent_ms = np.minimum(self._sent_ms, self._t[:, -1] - 1)
+        sent_ms = self._phones[:, _SENT]
+        np.minimum(sent_ms, self._t[:, -1] - 1, out=sent_ms)
 
     def fixes(self, now_ms: int) -> Fixes | None:
         """The latest reading of every rider who has moved since his last one; None if nobody."""
-        at_ms = now_ms - (now_ms - self._phase_ms) % self._interval_ms
-        sent = self._sent_ms
-        able = self._on & (self._silent_ms <= now_ms)
-        rows = np.flatnonzero(able & (at_ms > sent) & (sent < self._t[:, -1]))
-        if not len(rows):
+        sent, places = self._sent, self._places
+        count = _latest(
+            now_ms, self._interval_ms, self._phones, self._way, self._t, *self._lat_lon,
+            sent, places,
+        )  # fmt: skip
+        if not count:
             return None
-        at = at_ms[rows]
-        x, y = self._at(rows, at)
-        self._sent_ms[rows] = at
-        lat, lon = self._plane.lat_lon(x, y)
         return Fixes(
-            rider_id=tuple(self._ids[rows].tolist()),
-            lat=lat,
-            lon=lon,
-            at_ms=at + self._off_ms[rows],
+            rider_id=self._ids,
+            which=sent[0, :count].copy(),
+            lat=places[0, :count].copy(),
+            lon=places[1, :count].copy(),
+            at_ms=sent[1, :count].copy(),
         )
 
-    def _at(
-        self, rows: np.ndarray[tuple[int], np.dtype[np.intp]], at: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        t, x, y = self._t[rows], self._x[rows], self._y[rows]
-        second = (at >= t[:, 1]).astype(np.intp)
-        n = np.arange(len(rows))
-        t0, t1 = t[n, second], t[n, second + 1]
+
+@compiled(
+    "int64(int64, int64, int64[:, ::1], float64[:, :], int64[:, :], float64, float64, float64,"
+    " float64, int64[:, ::1], float64[:, ::1])"
+)
+def _latest(
+    now_ms: int,
+    interval_ms: int,
+    phones: np.ndarray,
+    way: np.ndarray,
+    t: np.ndarray,
+    lat0: float,
+    lon0: float,
+    north_m: float,
+    east_m: float,
+    sent: np.ndarray,
+    places: np.ndarray,
+) -> int:
+    """Who sends a fix now and its device time, in `sent`, and from where, in `places` (latitude
+    and longitude); gives how many. In `phones` they have sent it.
+
+    From metres to degrees as `Plane.lat_lon` goes, to the bit.
+    """
+    count = 0
+    for row in range(len(phones)):
+        phone = phones[row]
+        if not phone[_ON] or phone[_SILENT] > now_ms or phone[_SENT] >= t[row, 2]:
+            continue
+        at_ms = now_ms - (now_ms - phone[_PHASE]) % interval_ms
+        if at_ms <= phone[_SENT]:
+            continue
+        phone[_SENT] = at_ms
+        corner = 1 if at_ms >= t[row, 1] else 0
+        t0, t1 = t[row, corner], t[row, corner + 1]
         # A way that takes no time is behind him.
-        share = np.where(t1 > t0, np.clip((at - t0) / np.maximum(t1 - t0, 1), 0.0, 1.0), 1.0)
-        x0, y0 = x[n, second], y[n, second]
-        return x0 + share * (x[n, second + 1] - x0), y0 + share * (y[n, second + 1] - y0)
+        share = min(max((at_ms - t0) / (t1 - t0), 0.0), 1.0) if t1 > t0 else 1.0
+        x0, y0 = way[row, _X + corner], way[row, _Y + corner]
+        x = x0 + share * (way[row, _X + corner + 1] - x0)
+        y = y0 + share * (way[row, _Y + corner + 1] - y0)
+        lon = x / east_m + lon0
+        places[0, count] = y / north_m + lat0
+        places[1, count] = lon - 360.0 * np.rint(lon / 360.0)
+        sent[0, count] = row
+        sent[1, count] = at_ms + phone[_OFF]
+        count += 1
+    return count

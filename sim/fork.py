@@ -142,11 +142,13 @@ def fork(
     *,
     stopwatch: Stopwatch,
     progress: Callable[[int], None] | None = None,
+    stop: Callable[[], bool] | None = None,
     effects: int = 10,
 ) -> ForkResult:
     """Runs both branches under every seed and says what differs and why.
 
-    `progress` is told the runs done, of twice the seeds. `effects` is how many orders are named.
+    `progress` is told the runs done, of twice the seeds. `stop` is asked after each seed: at a true
+    answer those done are all. `effects` is how many orders are named.
     """
     kpis: list[tuple[Kpis, Kpis]] = []
     near: list[Kpis] = []
@@ -164,11 +166,13 @@ def fork(
         _add_effects(by_order, one)
         if progress is not None:
             progress(2 * (n + 1))
+        if stop is not None and stop():
+            break
     told = lives_kpis(snapshot_at(was.recorded().by_id, moment.end_ms))
     totals = [d.total for d in found if d.total is not None]
     names = {name: None for d in found for name in d.causes}
     return ForkResult(
-        seeds=tuple(seeds),
+        seeds=tuple(seeds[: len(found)]),
         orders=len(moment.orders) + len(moment.arrivals),
         figures={name: _pair(kpis, name) for name in kpis[0][0] if _is_there(kpis, name)},
         total=_minutes(totals) if totals else None,
@@ -176,7 +180,7 @@ def fork(
         changed={
             name: sum(d.changed[name] for d in found) / len(found) for name in _changed(found)
         },
-        effects=_top(by_order, len(seeds), effects),
+        effects=_top(by_order, len(found), effects),
         near={
             name: (told[name], prediction([_number(k[name]) for k in near if k[name] is not None]))
             for name in told

@@ -5,10 +5,10 @@ Live and simulated days are measured by the same function: nothing here asks who
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,8 @@ from dispatch.model import Order, Place, StopKind
 from geo.distance import Plane
 from geo.travel import TravelModel
 from sim.tally import INCOME_SHARE, PARTS, Kpis, Tally, figures
+
+_PICKUP = StopKind.PICKUP
 
 
 @dataclass(slots=True)
@@ -60,24 +62,24 @@ class KpiBook:
         self._jobs: dict[str, _Job] = {}
         self._riders: dict[str, _Rider] = {}
         self._count: Counter[str] = Counter()
-        self._parts: list[tuple[int, ...]] = []
-        self._late_ms: list[int] = []
-        self._legs: list[tuple[float, float, float, float, bool]] = []
+        self._parts = array("q")  # PARTS an order delivered
+        self._late_ms = array("q")
+        self._legs = array("d")  # from and to in degrees, and whether with nothing on board
 
     def add(self, event: e.Event | e.RiderEvent) -> None:
         """One more event."""
-        if isinstance(event, e.RiderEvent):
-            self._add_rider(event)
-            return
         fact = event.fact
-        if isinstance(fact, e.Placed):
-            self._jobs[event.order_id] = _Job(fact.order)
-            self._count["created"] += 1
-            return
-        job = self._jobs.get(event.order_id)
         take = _TAKE.get(type(fact))
-        if job is not None and take is not None:
-            take(self, job, fact, event.at_ms)
+        if take is not None:
+            assert isinstance(event, e.Event)
+            job = self._jobs.get(event.order_id)
+            if job is not None:
+                take(self, job, fact, event.at_ms)
+        elif isinstance(fact, e.Placed):
+            self._jobs[fact.order.id] = _Job(fact.order)
+            self._count["created"] += 1
+        elif isinstance(event, e.RiderEvent):
+            self._add_rider(event)
 
     def result(
         self,
@@ -185,8 +187,9 @@ class KpiBook:
             there = order.stops[0].place
         if rider is not None:
             if rider.place is not None:
-                leg = (rider.place.lat, rider.place.lon, there.lat, there.lon)
-                self._legs.append((*leg, not rider.on_board))
+                here = rider.place
+                empty = not rider.on_board
+                self._legs.extend((here.lat, here.lon, there.lat, there.lon, empty))
             rider.place = there
 
     def _stop_done(self, job: _Job, fact: e.StopDone, at_ms: int) -> None:
@@ -194,7 +197,7 @@ class KpiBook:
         if fact.stop == 0:
             job.picked_up_ms = at_ms
         last = fact.stop >= len(order.stops) - 1
-        if rider is None or last or order.stops[fact.stop].kind is not StopKind.PICKUP:
+        if rider is None or last or order.stops[fact.stop].kind is not _PICKUP:
             return
         rider.on_board.add(order.id)
         if len(rider.on_board) > 1:
@@ -206,15 +209,15 @@ class KpiBook:
         picked_up_ms, at_door_ms = job.picked_up_ms, job.at_door_ms
         if len(order.stops) == 1:  # a visit: where he goes is the door, nothing is picked up
             picked_up_ms = at_door_ms = job.at_pickup_ms
-        moments = (
-            order.created_at_ms,
-            job.accepted_ms,
-            job.at_pickup_ms,
-            picked_up_ms,
-            at_door_ms,
-            at_ms,
+        self._parts.extend(
+            (
+                job.accepted_ms - order.created_at_ms,
+                job.at_pickup_ms - job.accepted_ms,
+                picked_up_ms - job.at_pickup_ms,
+                at_door_ms - picked_up_ms,
+                at_ms - at_door_ms,
+            )
         )
-        self._parts.append(tuple(b - a for a, b in pairwise(moments)))
         self._late_ms.append(max(0, at_ms - order.promise_to_ms))
         self._count["bundled"] += job.bundled
         rider = self._riders.get(fact.rider_id)

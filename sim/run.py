@@ -26,6 +26,7 @@ from dispatch.dispatcher import (
     WritePlan,
 )
 from dispatch.engine import GREEDY, MATCHING, decide
+from dispatch.model import Order
 from dispatch.plan import Plan
 from dispatch.referee import check_plan
 from geo.errors import InvalidValue
@@ -52,7 +53,8 @@ UNAVAILABLE = "unavailable"
 _CUSTOMERS, _RIDERS, _PLANS, _FAULTS = 0, 1, 2, 3
 
 Stopwatch = Callable[[], float]
-Due = Callable[[int], None]
+Due = Callable[[int], None] | int
+"""What waits in the queue: something to call with the time, or the row of a rider to look after."""
 
 
 class Since(Protocol):
@@ -184,18 +186,32 @@ class _Run:
             self._go_on_from(self._since)
         self._await_customer(0)
         self._await_faults()
-        while (world.placed < len(self._demand) or world.live) and not self._interrupted:
-            due_ms = self._next()
-            if due_ms is None or due_ms > last_ms:
-                end_ms = last_ms
-                break
-            if queue.next_at() == due_ms:
-                queue.pop()(due_ms)
+        orders = len(self._demand)
+        while (world.placed < orders or world.live) and not self._interrupted:
+            due_ms, wake_ms = queue.next_at(), self._dispatcher.wake_at()
+            if wake_ms is not None:
+                # A tick later than the one before, or time would stand still.
+                wake_ms = max(wake_ms, queue.now_ms, self._ticked_ms + 1)
+            if wake_ms is None or (due_ms is not None and due_ms <= wake_ms):
+                if due_ms is None or due_ms > last_ms:
+                    end_ms = last_ms
+                    break
+                end_ms = due_ms
+                due = queue.pop()
+                if isinstance(due, int):
+                    world.rider_due(due, due_ms)
+                else:
+                    due(due_ms)
             else:
-                queue.advance(due_ms)
-                self._tick(due_ms)
-            self._carry_out(self._dispatcher.outbox())
-            end_ms = due_ms
+                if wake_ms > last_ms:
+                    end_ms = last_ms
+                    break
+                end_ms = wake_ms
+                queue.advance(wake_ms)
+                self._tick(wake_ms)
+            effects = self._dispatcher.outbox()
+            if effects:
+                self._carry_out(effects)
         return self._outcome(end_ms)
 
     def _go_on_from(self, since: Since) -> None:
@@ -204,24 +220,21 @@ class _Run:
         for at_ms, fact in since.facts:
             self._queue.schedule(at_ms, partial(fact, self._world), _CUSTOMERS)
 
-    def _next(self) -> int | None:
-        """When something is due next; what waits in the queue comes before a tick."""
-        times = [self._queue.next_at()]
-        wake_ms = self._dispatcher.wake_at()
-        if wake_ms is not None:
-            # A tick later than the one before, or time would stand still.
-            times.append(max(wake_ms, self._queue.now_ms, self._ticked_ms + 1))
-        return min((t for t in times if t is not None), default=None)
-
     # --- what happens ---
 
-    def _publish(self, event: e.Event | e.RiderEvent) -> None:
+    def _publish(self, event: e.Event | e.RiderEvent, after: Order | None) -> None:
         self._log.add(event)
         self._book.add(event)
         if self._on_event is not None:
             self._on_event(event)
-        if self._promises is not None:
+        if self._promises is None:
+            self._dispatcher.receive(event, after)
+        else:
             self._promises.add(event)
+            self._deliver(event)
+
+    def _deliver(self, event: e.Event | e.RiderEvent) -> None:
+        """To the dispatcher, in a run with faults."""
         if self._up:
             for told in self._faults.deliveries(event):
                 self._dispatcher.receive(told)
@@ -229,8 +242,8 @@ class _Run:
             self._await_drop_out(event, event.fact)
 
     def _wake_rider(self, row: int, at_ms: int) -> None:
-        due = partial(self._world.rider_due, row)
-        self._queue.schedule(max(at_ms, self._queue.now_ms), due, _RIDERS)
+        now_ms = self._queue.now_ms
+        self._queue.schedule(at_ms if at_ms > now_ms else now_ms, row, _RIDERS)
 
     def _await_customer(self, i: int) -> None:
         if i < len(self._demand):

@@ -46,6 +46,19 @@ class Tally:
     empty_metres: float
 
 
+EMPTY = Tally(
+    counts=Counter(),
+    live=0,
+    parts_ms=np.zeros((0, len(PARTS)), np.int64),
+    late_ms=np.zeros(0, np.int64),
+    online_ms=np.zeros(0, np.int64),
+    busy_ms=np.zeros(0, np.int64),
+    income_fen=np.zeros(0),
+    metres=0.0,
+    empty_metres=0.0,
+)
+
+
 def together(tallies: Sequence[Tally]) -> Tally:
     """Several cities as one, in their order. Raises ValueError for none."""
     counts: Counter[str] = Counter()
@@ -157,3 +170,7 @@ def _mean(values: F8) -> float | None:
 
 def _percentile(values: F8, q: float) -> float | None:
     return float(np.percentile(values, q)) if len(values) else None
+
+
+NAMES = tuple(figures(EMPTY))
+"""The figures, in their order."""

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 
 from dispatch import commands as c
 from dispatch import events as e
 from dispatch.dispatcher import Fixes, Known
-from dispatch.lifecycle import ORDER, STOP
 from dispatch.model import (
     AssignmentState,
     Order,
@@ -26,12 +27,12 @@ from dispatch.model import (
     RouteStop,
     StopState,
 )
-from dispatch.registry import job_type
+from dispatch.registry import JobType, Quote, job_type
 from dispatch.transitions import Refusal, apply, apply_rider, evolve, evolve_rider
+from geo.errors import InvalidValue
 from geo.motion import Path
 from geo.travel import TravelLaw
 from sim.behaviour import (
-    Action,
     Answer,
     CustomerMind,
     EndShift,
@@ -48,12 +49,16 @@ from sim.fleet import Fleet
 from sim.scenario import Scenario
 from sim.streams import stream
 
-Publish = Callable[[e.Event | e.RiderEvent], None]
+# A member that is looked up in its class costs five times as much as one that is at hand.
+_OFFERED, _DONE = AssignmentState.OFFERED, OrderState.DONE
+
+Publish = Callable[[e.Event | e.RiderEvent, Order | None], None]
+"""(event, the order right after it)."""
 Wake = Callable[[int, int], None]
 """(rider row, at_ms): come back to the rider then."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Seat:
     """A rider's record and mind, and what he has accepted: orders, and the stops still to serve.
 
@@ -61,6 +66,7 @@ class _Seat:
     phone is dead until `silent_ms`, and its clock is `off_ms` ahead.
     """
 
+    row: int
     member: Member
     rider: Rider
     mind: RiderMind
@@ -72,20 +78,22 @@ class _Seat:
     off_ms: int = 0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Job:
-    """A live order, who placed it, and its stops' places in metres."""
+    """A live order and who placed it; its stops as they lie ahead of the rider who has it."""
 
     order: Order
     customer: CustomerMind
-    places: list[tuple[float, float]]
+    ahead: list[StopAhead] = field(default_factory=list)
 
 
 class World:
-    """`publish` gets every event at once, in order; `wake` is asked to come back to a rider.
+    """`publish` gets every event at once, in order, with the order after it; `wake` is
+    asked to come back to a rider.
 
     `refused` counts commands that changed nothing, by (command, code); `ended` the orders that
-    have ended or are done, by state; `placed` all orders so far.
+    have ended or are done, by state; `placed` all orders so far, `live` those of them that are
+    neither done nor ended.
     """
 
     def __init__(
@@ -100,24 +108,19 @@ class World:
         self._plane, self._city = scenario.plane, scenario.city.name
         self._publish, self._wake = publish, wake
         self._jobs: dict[str, _Job] = {}
-        self._seats = [_seat(scenario, member, law, seed) for member in crew]
-        ids = tuple(seat.rider.id for seat in self._seats)
-        self._row = {rider_id: row for row, rider_id in enumerate(ids)}
+        self._seats = [_seat(row, scenario, m, law, seed) for row, m in enumerate(crew)]
+        self._seat_of = {seat.rider.id: seat for seat in self._seats}
+        ids = tuple(self._seat_of)
         fix_ms = int(scenario.riders.fix_s * 1000)
         self._fleet = Fleet(ids, scenario.plane, fix_ms, scenario.start_ms)
-        self.placed = self.adopted = 0
+        self.placed = self.live = 0
         self.ended: Counter[OrderState] = Counter()
         self.refused: Counter[tuple[str, str]] = Counter()
 
     def start(self) -> None:
         """Asks the driver to come back at the start of every rider's shift."""
-        for row in range(len(self._seats)):
-            self._follow(row)
-
-    @property
-    def live(self) -> int:
-        """Orders that are neither done nor ended."""
-        return self.placed + self.adopted - sum(self.ended.values())
+        for seat in self._seats:
+            self._follow(seat)
 
     # --- what the driver brings about ---
 
@@ -137,32 +140,34 @@ class World:
         if now_ms < seat.silent_ms:
             self._wake(row, seat.silent_ms)
             return
-        due_ms = seat.mind.wake_at()
+        due_ms = seat.mind.due_ms
         if due_ms is None or due_ms > now_ms:
             return
         seat.woken_ms = None
         for action in seat.mind.act(now_ms):
-            self._carry_out(seat, action, now_ms)
-        self._follow(row)
+            _CARRY_OUT[type(action)](self, seat, action, now_ms)
+        self._follow(seat)
 
     def ask(self, order_id: str, command: c.Command) -> Refusal | None:
         """Applies a command and tells everybody; the refusal when it changes nothing."""
         job = self._jobs.get(order_id)
-        answer = (
-            Refusal("no_such_order", f"order {order_id} has ended")
-            if job is None
-            else apply(job.order, command)
-        )
+        if job is None:
+            return self._refuse(command, Refusal("no_such_order", f"order {order_id} has ended"))
+        answer = apply(job.order, command)
         if isinstance(answer, Refusal):
-            self.refused[type(command).__name__, answer.code] += 1
-            return answer
-        assert job is not None
+            return self._refuse(command, answer)
         for event in answer:
             before = job.order
-            job.order = evolve(before, event)
-            self._publish(event)
-            self._tell(job, before, event)
+            job.order = after = evolve(before, event)
+            self._publish(event, after)
+            tell = _TELL.get(type(event.fact))
+            if tell is not None:
+                tell(self, job, before, event)
         return None
+
+    def _refuse(self, command: c.Command | c.RiderCommand, refusal: Refusal) -> Refusal:
+        self.refused[type(command).__name__, refusal.code] += 1
+        return refusal
 
     def known(self) -> Known:
         """What stands in the store, for a dispatcher that starts; everybody's fix follows."""
@@ -190,8 +195,9 @@ class World:
 
     def adopt(self, order: Order, customer: CustomerMind) -> None:
         """A live order as it stands; who has it is to be resumed after."""
-        self._take_in(order, customer)
-        self.adopted += 1
+        job = self._take_in(order, customer)
+        if order.assignment is not None:
+            job.ahead = [self._ahead(job, i) for i in range(len(order.stops))]
 
     def resume(
         self,
@@ -202,29 +208,28 @@ class World:
         now_ms: int,
     ) -> None:
         """The rider is on shift and has accepted the orders of his route, as `RiderMind.resume`."""
-        row = self._row[rider.id]
-        seat = self._seats[row]
+        seat = self._seat_of[rider.id]
         seat.rider, seat.route, seat.held = rider, list(route), {at.order_id for at in route}
-        seat.mind.resume(now_ms, seen, since_ms, [self._ahead(at) for at in route])
-        self._fleet.switch(row, True, now_ms)
-        self._follow(row)
+        ahead = [self._jobs[at.order_id].ahead[at.stop] for at in route]
+        seat.mind.resume(now_ms, seen, since_ms, ahead)
+        self._fleet.switch(seat.row, True, now_ms)
+        self._follow(seat)
 
     def offer_again(self, order: Order, now_ms: int) -> None:
         """The rider has not answered the order's live offer yet."""
-        assert order.assignment is not None
-        number, deadline_ms = order.assignment.number, order.assignment.deadline_ms
-        row = self._row[order.assignment.rider_id]
-        offer = OfferSeen(order_id=order.id, number=number, deadline_ms=deadline_ms)
-        self._seats[row].mind.offered(now_ms, offer)
-        self._follow(row)
+        live = order.assignment
+        assert live is not None
+        seat = self._seat_of[live.rider_id]
+        offer = OfferSeen(order_id=order.id, number=live.number, deadline_ms=live.deadline_ms)
+        seat.mind.offered(now_ms, offer)
+        self._follow(seat)
 
     def next_shift(self, member: Member) -> None:
         """The rider has one more shift, see `RiderMind.next_shift`."""
-        row = self._row[member.rider.id]
-        seat = self._seats[row]
+        seat = self._seat_of[member.rider.id]
         seat.member = member
         seat.mind.next_shift(member.x, member.y, member.shift_start_ms, member.shift_end_ms)
-        self._follow(row)
+        self._follow(seat)
 
     # --- carrying out ---
 
@@ -236,150 +241,140 @@ class World:
 
     def _ordered(self, request: OrderRequest, now_ms: int) -> Order:
         kind = job_type(request.job_type)
-        quote = kind.quote(request.form, now_ms)
-        if request.promise_ms is not None:
-            width_ms = quote.promise_to_ms - quote.promise_from_ms
-            quote = replace(
-                quote,
-                promise_from_ms=request.promise_ms - width_ms,
-                promise_to_ms=request.promise_ms,
-            )
+        quote = _quoted(kind, request, now_ms)
         return kind.order(request.order_id, self._city, request.form, quote, now_ms)
 
-    def _take_in(self, order: Order, mind: CustomerMind) -> None:
-        places = [self._plane.xy(s.place.lat, s.place.lon) for s in order.stops]
-        self._jobs[order.id] = _Job(order, mind, places)
+    def _take_in(self, order: Order, mind: CustomerMind) -> _Job:
+        job = self._jobs[order.id] = _Job(order, mind)
+        self.live += 1
+        return job
 
-    def _carry_out(self, seat: _Seat, action: Action, now_ms: int) -> None:
-        rider_id = seat.rider.id
-        if isinstance(action, Report):
-            report = _REPORTS[action.state]
-            device_ms = now_ms + seat.off_ms if seat.off_ms else None
-            self.ask(
-                action.order_id,
-                report(at_ms=now_ms, rider_id=rider_id, stop=action.stop, device_ms=device_ms),
-            )
-        elif isinstance(action, Answer):
-            answer: c.Command
-            if action.accept:
-                answer = c.Accept(at_ms=now_ms, rider_id=rider_id, number=action.number)
-            else:
-                answer = c.Decline(
-                    at_ms=now_ms, rider_id=rider_id, number=action.number, reason=action.reason
-                )
-            if self.ask(action.order_id, answer) is not None:
-                seat.mind.offer_over(action.order_id, action.number)
-        elif isinstance(action, StartShift):
-            place, end_ms = seat.member.place, action.shift_end_ms
-            self._ask_rider(seat, c.GoOnShift(at_ms=now_ms, shift_end_ms=end_ms, place=place))
+    def _report(self, seat: _Seat, action: Report, now_ms: int) -> None:
+        device_ms = now_ms + seat.off_ms if seat.off_ms else None
+        report = _REPORTS[action.state]
+        rider_id, stop = seat.rider.id, action.stop
+        self.ask(
+            action.order_id,
+            report(at_ms=now_ms, rider_id=rider_id, stop=stop, device_ms=device_ms),
+        )
+
+    def _answer(self, seat: _Seat, action: Answer, now_ms: int) -> None:
+        rider_id, number = seat.rider.id, action.number
+        answer: c.Command
+        if action.accept:
+            answer = c.Accept(at_ms=now_ms, rider_id=rider_id, number=number)
         else:
-            assert isinstance(action, EndShift)
-            self._ask_rider(seat, c.GoOffShift(at_ms=now_ms))
+            reason = action.reason
+            answer = c.Decline(at_ms=now_ms, rider_id=rider_id, number=number, reason=reason)
+        if self.ask(action.order_id, answer) is not None:
+            seat.mind.offer_over(action.order_id, number)
+
+    def _start_shift(self, seat: _Seat, action: StartShift, now_ms: int) -> None:
+        place, end_ms = seat.member.place, action.shift_end_ms
+        self._ask_rider(seat, c.GoOnShift(at_ms=now_ms, shift_end_ms=end_ms, place=place))
+
+    def _end_shift(self, seat: _Seat, action: EndShift, now_ms: int) -> None:
+        self._ask_rider(seat, c.GoOffShift(at_ms=now_ms))
 
     def _ask_rider(self, seat: _Seat, command: c.RiderCommand) -> None:
         answer = apply_rider(seat.rider, command, len(seat.held))
         if isinstance(answer, Refusal):
-            self.refused[type(command).__name__, answer.code] += 1
+            self._refuse(command, answer)
             return
         for event in answer:
             seat.rider = evolve_rider(seat.rider, event)
-            self._publish(event)
-        on = isinstance(command, c.GoOnShift)
-        self._fleet.switch(self._row[seat.rider.id], on, command.at_ms)
+            self._publish(event, None)
+        self._fleet.switch(seat.row, isinstance(command, c.GoOnShift), command.at_ms)
 
-    # --- telling ---
+    # --- telling: what the rider and the customer hear of an event, by its fact ---
 
-    def _tell(self, job: _Job, before: Order, event: e.Event) -> None:
-        """What the rider and the customer hear of an event."""
-        fact, order = event.fact, job.order
-        live = before.assignment
-        if isinstance(fact, e.Offered):
-            seat = self._seats[self._row[fact.rider_id]]
-            number, deadline_ms = fact.number, fact.deadline_ms
-            offer = OfferSeen(order_id=order.id, number=number, deadline_ms=deadline_ms)
-            seat.mind.offered(event.at_ms, offer)
-            self._follow(self._row[fact.rider_id])
-        elif isinstance(fact, e.Accepted):
-            assert order.assignment is not None
-            self._took(job, fact.rider_id, order.assignment.route, event.at_ms)
-        elif isinstance(fact, e.StopDone):
-            seat = self._seats[self._row[fact.rider_id]]
-            seat.route.remove(RouteStop(order_id=order.id, stop=fact.stop))
-            job.customer.settled()
-        elif isinstance(fact, e.ReturnAdded):
-            self._returns(job, fact.rider_id, event.at_ms)
-        elif live is not None and order.assignment is None:
-            self._lost(order.id, live.number, live.rider_id, live.state, event)
-        if isinstance(fact, _ENDS):
-            self._over(job, before)
+    def _offered(self, job: _Job, before: Order, event: e.Event) -> None:
+        fact: Any = event.fact
+        seat = self._seat_of[fact.rider_id]
+        number, deadline_ms = fact.number, fact.deadline_ms
+        offer = OfferSeen(order_id=event.order_id, number=number, deadline_ms=deadline_ms)
+        seat.mind.offered(event.at_ms, offer)
+        self._follow(seat)
 
-    def _took(self, job: _Job, rider_id: str, told: tuple[RouteStop, ...], now_ms: int) -> None:
+    def _took(self, job: _Job, before: Order, event: e.Event) -> None:
         """The rider has one order more: his route is as the offer told it.
 
         Stops of orders that he has not accepted, or has served meanwhile, are left out; what he
         has and the offer does not name comes last.
         """
-        row = self._row[rider_id]
-        seat = self._seats[row]
-        seat.held.add(job.order.id)
+        order_id, live = event.order_id, job.order.assignment
+        assert live is not None
+        seat = self._seat_of[live.rider_id]
+        seat.held.add(order_id)
+        job.ahead = [self._ahead(job, i) for i in range(len(job.order.stops))]
         mine = set(seat.route)
-        own = [r for r in told if r in mine or r.order_id == job.order.id]
-        seat.route = own + [r for r in seat.route if r not in set(own)]
-        self._show_route(row, now_ms)
+        own = [r for r in live.route if r.order_id == order_id or r in mine]
+        seat.route = own + [r for r in seat.route if r not in own]
+        self._show_route(seat, event.at_ms)
 
-    def _returns(self, job: _Job, rider_id: str, now_ms: int) -> None:
+    def _served(self, job: _Job, before: Order, event: e.Event) -> None:
+        fact: Any = event.fact
+        route = self._seat_of[fact.rider_id].route
+        route.remove(RouteStop(order_id=event.order_id, stop=fact.stop))
+        job.customer.settled()
+
+    def _returns(self, job: _Job, before: Order, event: e.Event) -> None:
         """The goods of an order go back, before everything else."""
-        row, order = self._row[rider_id], job.order
-        seat = self._seats[row]
-        stop = order.stops[-1]
-        job.places.append(self._plane.xy(stop.place.lat, stop.place.lon))
-        back = RouteStop(order_id=order.id, stop=len(order.stops) - 1)
-        seat.route = [back, *(r for r in seat.route if r.order_id != order.id)]
-        self._show_route(row, now_ms)
+        fact: Any = event.fact
+        seat, last = self._seat_of[fact.rider_id], len(job.order.stops) - 1
+        job.ahead.append(self._ahead(job, last))
+        back = RouteStop(order_id=event.order_id, stop=last)
+        seat.route = [back, *(r for r in seat.route if r.order_id != event.order_id)]
+        self._show_route(seat, event.at_ms)
 
-    def _lost(
-        self, order_id: str, number: int, rider_id: str, state: AssignmentState, event: e.Event
-    ) -> None:
+    def _lost(self, job: _Job, before: Order, event: e.Event) -> None:
         """The attempt is over: declined, timed out, taken back, or served to its end."""
-        row = self._row[rider_id]
-        seat = self._seats[row]
-        if state is AssignmentState.OFFERED:
-            seat.mind.offer_over(order_id, number)
-            self._follow(row)
+        live = before.assignment
+        if live is None or job.order.assignment is not None:
+            return
+        seat, order_id = self._seat_of[live.rider_id], event.order_id
+        if live.state is _OFFERED:
+            seat.mind.offer_over(order_id, live.number)
+            self._follow(seat)
             return
         seat.held.discard(order_id)
         if not isinstance(event.fact, e.Finished | e.Returned):
             seat.route = [r for r in seat.route if r.order_id != order_id]
-            self._show_route(row, event.at_ms)
+            self._show_route(seat, event.at_ms)
 
-    def _over(self, job: _Job, before: Order) -> None:
+    def _over(self, job: _Job, before: Order, event: e.Event) -> None:
         """Done orders wait for their confirmation; the others are forgotten."""
+        self._lost(job, before, event)
         state = job.order.state
         job.customer.settled()
-        if before.state is OrderState.DONE:
-            self.ended[OrderState.DONE] -= 1
+        if before.state is _DONE:
+            self.ended[_DONE] -= 1
+        else:
+            self.live -= 1
         self.ended[state] += 1
-        if ORDER.ended(state):
-            del self._jobs[job.order.id]
+        if state is not _DONE:
+            del self._jobs[event.order_id]
 
-    def _show_route(self, row: int, now_ms: int) -> None:
-        seat = self._seats[row]
-        seat.mind.route(now_ms, [self._ahead(r) for r in seat.route])
-        self._follow(row)
+    # --- routes ---
 
-    def _ahead(self, at: RouteStop) -> StopAhead:
-        job = self._jobs[at.order_id]
+    def _show_route(self, seat: _Seat, now_ms: int) -> None:
+        jobs = self._jobs
+        seat.mind.route(now_ms, [jobs[r.order_id].ahead[r.stop] for r in seat.route])
+        self._follow(seat)
+
+    def _ahead(self, job: _Job, index: int) -> StopAhead:
+        """The stop as the rider hears of it when it becomes his; what he has reported since is
+        more than what it says."""
         order = job.order
-        stop, live = order.stops[at.stop], order.assignment
+        stop, live = order.stops[index], order.assignment
         assert live is not None
-        assert not STOP.ended(stop.state)
         ready_ms = stop.earliest_ms or 0
-        if at.stop == 0:
+        if index == 0:
             ready_ms = max(ready_ms, job.customer.request.ready_ms)
-        x, y = job.places[at.stop]
+        x, y = self._plane.xy(stop.place.lat, stop.place.lon)
         return StopAhead(
             order_id=order.id,
-            stop=at.stop,
+            stop=index,
             number=live.number,
             kind=stop.kind,
             x=x,
@@ -391,19 +386,40 @@ class World:
             state=stop.state,
         )
 
-    def _follow(self, row: int) -> None:
+    def _follow(self, seat: _Seat) -> None:
         """Takes over the rider's path, and asks to be woken when he next has something to do."""
-        seat = self._seats[row]
-        if seat.mind.path is not seat.path:
-            seat.path = seat.mind.path
-            self._fleet.follow(row, seat.path)
-        due_ms = seat.mind.wake_at()
+        mind = seat.mind
+        if mind.path is not seat.path:
+            seat.path = mind.path
+            self._fleet.follow(seat.row, mind.path)
+        due_ms = mind.due_ms
         if due_ms is not None and due_ms != seat.woken_ms:
-            self._wake(row, due_ms)
+            self._wake(seat.row, due_ms)
         seat.woken_ms = due_ms
 
 
-_ENDS = (e.Finished, e.Completed, e.Cancelled, e.Expired, e.Returned, e.Failed)
+_CARRY_OUT: dict[type, Callable[[World, _Seat, Any, int], None]] = {
+    Report: World._report,
+    Answer: World._answer,
+    StartShift: World._start_shift,
+    EndShift: World._end_shift,
+}
+_TELL: dict[type, Callable[[World, _Job, Order, e.Event], None]] = {
+    e.Offered: World._offered,
+    e.Accepted: World._took,
+    e.StopDone: World._served,
+    e.ReturnAdded: World._returns,
+    e.Declined: World._lost,
+    e.TimedOut: World._lost,
+    e.Withdrawn: World._lost,
+    e.Dropped: World._lost,
+    e.Finished: World._over,
+    e.Completed: World._over,
+    e.Cancelled: World._over,
+    e.Expired: World._over,
+    e.Returned: World._over,
+    e.Failed: World._over,
+}
 _REPORTS: dict[StopState, type[c.Head] | type[c.Arrive] | type[c.FinishStop]] = {
     StopState.HEADING: c.Head,
     StopState.ARRIVED: c.Arrive,
@@ -411,7 +427,26 @@ _REPORTS: dict[StopState, type[c.Head] | type[c.Arrive] | type[c.FinishStop]] = 
 }
 
 
-def _seat(scenario: Scenario, member: Member, law: TravelLaw, seed: int) -> _Seat:
+def _quoted(kind: JobType, request: OrderRequest, now_ms: int) -> Quote:
+    """What the job type asks and promises; what a real day has promised stands instead.
+
+    A real day has orders that the job type would refuse today, such as too long a way: they were
+    taken, so they are, without a price.
+    """
+    promise_ms = request.promise_ms
+    try:
+        quote = kind.quote(request.form, now_ms)
+    except InvalidValue:
+        if promise_ms is None:
+            raise
+        return Quote(lines=(), promise_from_ms=promise_ms, promise_to_ms=promise_ms)
+    if promise_ms is None:
+        return quote
+    from_ms = promise_ms - (quote.promise_to_ms - quote.promise_from_ms)
+    return replace(quote, promise_from_ms=from_ms, promise_to_ms=promise_ms)
+
+
+def _seat(row: int, scenario: Scenario, member: Member, law: TravelLaw, seed: int) -> _Seat:
     rider = member.rider
     mind = RiderMind(
         knobs=scenario.riders,
@@ -423,4 +458,4 @@ def _seat(scenario: Scenario, member: Member, law: TravelLaw, seed: int) -> _Sea
         shift_end_ms=member.shift_end_ms,
         rng=stream(seed, "rider", rider.id),
     )
-    return _Seat(member, rider, mind)
+    return _Seat(row, member, rider, mind)

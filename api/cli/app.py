@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
+from api.cli import completion, day
+
 app = typer.Typer(
     name="hexrun",
     help="Real-time dispatch and tracking for instant delivery and errands.",
@@ -31,6 +33,19 @@ Data = Annotated[Path, typer.Option(help="The data folder.", envvar="HEXRUN_DATA
 Seed = Annotated[int, typer.Option(help="Names the random streams.", min=0)]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON line instead of a table.")]
 Zone = Annotated[str, typer.Option(help="Where times of day are told: an IANA name.")]
+ScenarioName = Annotated[
+    str,
+    typer.Argument(help="A shipped scenario or a YAML file.", autocompletion=completion.scenarios),
+]
+PolicyFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--policy",
+        help="A YAML file of policy keys, over its own policy.",
+        autocompletion=completion.yaml_files,
+    ),
+]
+WorkerCount = Annotated[int, typer.Option("--workers", help="Processes.", min=1, max=64)]
 
 
 def _version(asked: bool) -> None:
@@ -71,7 +86,12 @@ def demo(
     data: Annotated[Path, typer.Option(help="Its folder; the last demo's is removed.")] = Path(
         ".demo"
     ),
-    scenario: Annotated[str, typer.Option(help="A shipped scenario or a YAML file.")] = "demo",
+    scenario: Annotated[
+        str,
+        typer.Option(
+            help="A shipped scenario or a YAML file.", autocompletion=completion.scenarios
+        ),
+    ] = "demo",
     seed: Seed = 1,
 ) -> None:
     """Run a live city with bots and print its KPIs at the end."""
@@ -94,7 +114,10 @@ def demo(
 def role(
     name: Annotated[
         str,
-        typer.Argument(help="dispatcher, gateway, http, sequencer, webhooks, migrate or bots."),
+        typer.Argument(
+            help="dispatcher, gateway, http, sequencer, webhooks, migrate or bots.",
+            autocompletion=completion.roles,
+        ),
     ],
     data: Data = Path("data"),
     scenario: Annotated[str, typer.Option(help="For bots: the city they follow.")] = "demo",
@@ -239,14 +262,106 @@ def key_create(
 
 @sim.command("run")
 def sim_run(
-    scenario: Annotated[str, typer.Argument(help="A shipped scenario or a YAML file.")],
+    scenario: ScenarioName,
+    seed: Seed = 1,
+    policy: PolicyFile = None,
+    workers: WorkerCount = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Run a scenario under the virtual clock and print its KPIs.
+
+    A scenario of several cities runs them side by side in --workers processes. Ctrl-C ends the run
+    and prints what is done, marked as interrupted, with exit code 130; a second one ends at once.
+    """
+    from api.cli.simulate import run
+
+    raise typer.Exit(run(scenario, seed, policy, workers, as_json))
+
+
+Kpi = Annotated[
+    list[str],
+    typer.Option(
+        "--kpi",
+        help="A figure that is to be precise; may be repeated.",
+        autocompletion=completion.kpis,
+    ),
+]
+PrecisionText = Annotated[
+    str,
+    typer.Option("--precision", help="To either side: 0.5% of A's, 6s, or in the figure's unit."),
+]
+SeedsMin = Annotated[int, typer.Option(help="Seeds of the first stage.", min=4)]
+SeedsMax = Annotated[int, typer.Option(help="Seeds at most.", min=4)]
+
+
+@sim.command("compare")
+def sim_compare(
+    a: Annotated[
+        str,
+        typer.Argument(
+            help="A policy's YAML file, a scenario, or base: the scenario's own policy.",
+            autocompletion=completion.arms,
+        ),
+    ],
+    b: Annotated[
+        str, typer.Argument(help="What it is compared with.", autocompletion=completion.arms)
+    ],
+    scenario: Annotated[
+        str | None,
+        typer.Option(help="What policies are tried on.", autocompletion=completion.scenarios),
+    ] = None,
+    kpi: Kpi = ["click_to_door_mean_min"],  # noqa: B006
+    precision: PrecisionText = "1%",
+    seeds_min: SeedsMin = 8,
+    seeds_max: SeedsMax = 200,
+    seed: Annotated[int, typer.Option(help="The first seed.", min=0)] = 1,
+    workers: WorkerCount = 1,
+    save: Annotated[
+        Path | None, typer.Option(help="Write the figures of every run here, as CSV.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare two policies or scenarios on the same seeds, until the precision is reached.
+
+    Differences are B less A, with 95 % intervals. Ctrl-C reports the seeds that are done.
+    """
+    from api.cli.compare import run_compare
+    from sim.experiments.compare import Design
+
+    design = Design(
+        kpis=tuple(kpi), precision=precision, seeds_min=seeds_min, seeds_max=seeds_max, seed=seed
+    )
+    done = run_compare((a, b), scenario, design, workers=workers, save=save, as_json=as_json)
+    raise typer.Exit(done)
+
+
+@sim.command("aa")
+def sim_aa(
+    table: Annotated[Path, typer.Argument(help="What `hexrun sim compare --save` wrote.")],
+    kpi: Kpi = ["click_to_door_mean_min"],  # noqa: B006
+    precision: PrecisionText = "1%",
+    seeds_min: SeedsMin = 8,
+    draws: Annotated[int, typer.Option(help="How often labels are dealt.", min=1)] = 10_000,
     seed: Seed = 1,
     as_json: AsJson = False,
 ) -> None:
-    """Run a scenario under the virtual clock and print its KPIs."""
-    from api.cli.simulate import run_scenario
+    """Check how often `compare` cries wolf: its procedure on labels that chance has dealt."""
+    from api.cli.compare import run_aa
+    from sim.experiments.compare import Design
 
-    run_scenario(scenario, seed, as_json)
+    # As many seeds as the table has.
+    design = Design(
+        kpis=tuple(kpi), precision=precision, seeds_min=seeds_min, seeds_max=2**31, seed=seed
+    )
+    run_aa(table, design, draws, as_json)
+
+
+@sim.command("scenarios")
+def sim_scenarios(as_json: AsJson = False) -> None:
+    """List the scenarios that come with hexrun, with their size."""
+    from api.cli.listing import list_scenarios
+
+    list_scenarios(as_json)
 
 
 @sim.command("mdrp")
@@ -287,7 +402,12 @@ def sim_replay(
 def sim_fork(
     folder: Annotated[Path, typer.Argument(help="A live data folder with its journals.")],
     at: Annotated[str, typer.Option(help="From when on: 12:05, or 2026-06-01T12:05.")],
-    policy: Annotated[Path, typer.Option(help="YAML with the knobs that are otherwise.")],
+    policy: Annotated[
+        Path,
+        typer.Option(
+            help="YAML with the knobs that are otherwise.", autocompletion=completion.yaml_files
+        ),
+    ],
     until: Annotated[str | None, typer.Option(help="Orders come until then.")] = None,
     seed: Seed = 1,
     replicas: Annotated[int, typer.Option(help="So many seeds.", min=1, max=1000)] = 10,
@@ -301,7 +421,7 @@ def sim_fork(
     """
     from api.cli.fork import run_fork
 
-    run_fork(
+    code = run_fork(
         folder,
         at=at,
         policy=policy,
@@ -312,13 +432,22 @@ def sim_fork(
         replicas=replicas,
         as_json=as_json,
     )
+    raise typer.Exit(code)
 
 
 @jobs.command("list")
-def jobs_list() -> None:
+def jobs_list(as_json: AsJson = False) -> None:
     """The registered job types and their stops."""
+    from api.cli.output import say
     from dispatch.registry import job_types
 
-    typer.echo(f"{'job type':<16}stops")
+    if as_json:
+        stops = {name: list(job.stop_kinds) for name, job in sorted(job_types().items())}
+        say(json.dumps({"job_types": stops}))
+        return
+    say(f"{'job type':<16}stops")
     for name, job in sorted(job_types().items()):
-        typer.echo(f"{name:<16}{' > '.join(job.stop_kinds)}")
+        say(f"{name:<16}{' > '.join(job.stop_kinds)}")
+
+
+day.register(sim)

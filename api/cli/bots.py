@@ -19,6 +19,7 @@ from typing import Any
 
 import httpx2
 import structlog
+from msgspec import structs
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
@@ -197,8 +198,8 @@ class Bots:
         request, form = mind.request, mind.request.form
         now = now_ms()
         waits = {id(s): max(now, s.earliest_ms) for s in form.stops if s.earliest_ms is not None}
-        stops = tuple(replace(s, earliest_ms=waits.get(id(s))) for s in form.stops)
-        body = order_body(replace(request, form=replace(form, stops=stops)))
+        stops = tuple(structs.replace(s, earliest_ms=waits.get(id(s))) for s in form.stops)
+        body = order_body(structs.replace(request, form=structs.replace(form, stops=stops)))
         headers = self.token(form.customer_id, Role.CUSTOMER)
         headers["Idempotency-Key"] = f"bot-{self.seed}-{i}-{self.scenario.start_ms}"
         while not stop.is_set():

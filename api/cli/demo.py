@@ -24,7 +24,7 @@ from api.auth import Role, Tokens
 from api.cli.bots import BOTS_NAME
 from api.cli.dispatch_file import DISPATCH_NAME
 from api.cli.live import live_services, set_ports
-from api.cli.simulate import show
+from api.cli.output import show
 from api.clock import monotonic_s, now_ms
 from api.feed import pause
 from api.gateway.server import STREAM_PATH

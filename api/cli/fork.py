@@ -11,8 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from api.cli.instants import instant, shown, zone_of
+from api.cli.interrupt import INTERRUPTED, stoppable
+from api.cli.output import say, say_table
+from api.cli.progress import bar
 from api.cli.replay import bytes_bar
-from api.cli.simulate import bar
 from api.clock import monotonic_s
 from api.journal import CityShape, PlanMade, Start, read_journal, started_ms
 from api.recording import Recording, Seen, Told
@@ -60,13 +62,16 @@ def run_fork(
     seed: int,
     replicas: int,
     as_json: bool,
-) -> None:
-    """Runs both policies from `at` on and prints the difference with its causes."""
+) -> int:
+    """Runs both policies from `at` on and prints the difference with its causes.
+
+    The exit code: 0, or 130 when Ctrl-C has ended it; then the seeds that were done are shown.
+    """
     zone = zone_of(zone_name)
     setting = read_setting(folder, at, until, city, zone)
     other = read_policy(policy, setting.policy)
     seeds = range(seed, seed + replicas)
-    with bar("fork", 2 * replicas) as (progress, task):
+    with bar("fork", 2 * replicas, "runs") as (progress, task), stoppable() as stop:
         result = fork(
             setting.branch(setting.policy),
             setting.branch(other),
@@ -74,13 +79,15 @@ def run_fork(
             seeds,
             stopwatch=monotonic_s,
             progress=lambda runs: progress.update(task, completed=runs),
+            stop=stop,
         )
     if as_json:
-        print(to_json_line(_facts(result, setting, other)))
-        return
-    began = shown(setting.moment.at_ms, zone)
-    title = f"{folder} from {began}, {replicas} seeds from {seed}"
-    _show(title, result, setting, other, zone)
+        say(to_json_line(_facts(result, setting, other)))
+    else:
+        began = shown(setting.moment.at_ms, zone)
+        title = f"{folder} from {began}, {len(result.seeds)} seeds from {seed}"
+        _show(title, result, setting, other, zone)
+    return INTERRUPTED if len(result.seeds) < replicas else 0
 
 
 def read_setting(
@@ -207,47 +214,49 @@ def _bare(value: Estimate) -> dict[str, float | None]:
 
 
 def _show(title: str, result: ForkResult, setting: Setting, now: Policy, zone: ZoneInfo) -> None:
-    console, moment, was = Console(), setting.moment, setting.policy
-    console.print(f"{title}: {result.orders} orders until {shown(moment.until_ms, zone)}")
-    otherwise = [
-        f"{name} {before} -> {asdict(now)[name]}"
-        for name, before in asdict(was).items()
-        if asdict(now)[name] != before
-    ]
-    console.print("policy: " + (", ".join(otherwise) or "the same"), highlight=False)
+    moment, was, then = setting.moment, asdict(setting.policy), asdict(now)
+    say(f"{title}: {result.orders} orders until {shown(moment.until_ms, zone)}")
+    otherwise = [f"{name} {was[name]} -> {then[name]}" for name in was if was[name] != then[name]]
+    say("policy: " + (", ".join(otherwise) or "the same"))
     figures = _table("figures", "figure", "as it was", "now", "difference", "95 %")
     for name, (a, b, d) in result.figures.items():
         figures.add_row(name.replace("_", " "), _n(a.mean), _n(b.mean), _n(d.mean, True), _range(d))
-    console.print(figures)
-    if result.total is not None:
-        causes = _table("from click to door, minutes an order", "cause", "adds", "95 %", "what")
-        for name, cause in result.causes.items():
-            if cause.mean or name in PARTS:
-                what = PARTS.get(name, _ONLY.get(name.partition("_")[0], ""))
-                causes.add_row(name.replace("_", " "), _n(cause.mean, True), _range(cause), what)
-        causes.add_section()
-        causes.add_row("together", _n(result.total.mean, True), _range(result.total), "")
-        console.print(causes)
-    changed = _table("orders that changed, a seed", "what", "orders")
-    for name, count in result.changed.items():
-        changed.add_row(name.replace("_", " "), _n(count))
-    console.print(changed)
-    if result.effects:
-        most = _table("who adds most", "order", "was min", "now min", "adds", "most by", "rider")
-        for one in result.effects:
-            rider = " -> ".join(dict.fromkeys(r or "nobody" for r in one.riders))
-            door = ["-" if m is None else _n(m) for m in (one.was_min, one.now_min)]
-            adds = f"{one.adds_min:+.4f}"
-            most.add_row(one.order_id, *door, adds, one.most.replace("_", " "), rider)
-        console.print(most)
-    near = _table(f"the simulator beside the recording, up to {shown(moment.end_ms, zone)}",
-                  "figure", "recorded", "simulated", "95 %")  # fmt: skip
+    say_table(figures, *_why(result))
+    near = _table(
+        f"the simulator beside the recording, up to {shown(moment.end_ms, zone)}",
+        "figure", "recorded", "simulated", "95 % of runs",
+    )  # fmt: skip
     for name, (told, simulated) in result.near.items():
         recorded = "-" if told is None else _n(told)
         near.add_row(name.replace("_", " "), recorded, _n(simulated.mean), _range(simulated))
-    console.print(near)
+    say_table(near)
     if moment.hall:
-        console.print(f"{moment.hall} orders that riders grab from the hall are left out")
+        say(f"{moment.hall} orders that riders grab from the hall are left out")
+    for violation in result.violations:
+        say(f"a plan was refused: {violation}")
+
+
+def _why(result: ForkResult) -> list[Table]:
+    """The causes, the orders that changed, and those that add most."""
+    causes = _table("from click to door, minutes an order", "cause", "adds", "95 %", "what")
+    for name, cause in result.causes.items():
+        if cause.mean or name in PARTS:
+            what = PARTS.get(name, _ONLY.get(name.partition("_")[0], ""))
+            causes.add_row(name.replace("_", " "), _n(cause.mean, True), _range(cause), what)
+    if result.total is not None:
+        causes.add_section()
+        causes.add_row("together", _n(result.total.mean, True), _range(result.total), "")
+    changed = _table("orders that changed, a seed", "what", "orders")
+    for name, count in result.changed.items():
+        changed.add_row(name.replace("_", " "), _n(count))
+    most = _table("who adds most", "order", "was min", "now min", "adds", "most by", "rider")
+    most.columns[0].no_wrap = True
+    for one in result.effects:
+        rider = " -> ".join(dict.fromkeys(r or "nobody" for r in one.riders))
+        door = ["-" if m is None else _n(m) for m in (one.was_min, one.now_min)]
+        by = one.most.replace("_", " ")
+        most.add_row(one.order_id, *door, f"{one.adds_min:+.4f}", by, rider)
+    return [causes, changed, *([most] if result.effects else [])]
 
 
 _ONLY = {

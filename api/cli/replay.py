@@ -18,7 +18,7 @@ from rich.progress import (
 )
 
 from api.cli.instants import instant, zone_of
-from api.cli.simulate import show
+from api.cli.output import show
 from api.clock import monotonic_s
 from api.journal import journals, started_ms
 from api.replay import ReplayProgress, replay_folder

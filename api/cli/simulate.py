@@ -1,81 +1,109 @@
-"""`hexrun sim ...`: runs and benchmark days, with a progress bar and a table or JSON."""
+"""`hexrun sim run` and `mdrp`: with a progress bar, and a table or JSON at the end."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
-
+from api.cli.interrupt import INTERRUPTED, stoppable
+from api.cli.output import say_table
+from api.cli.output import show as show
+from api.cli.progress import bar as bar
+from api.cli.progress import simulated
+from api.cli.workers import Job, Workers
 from api.clock import monotonic_s
-from sim.report import figures, table, to_json_line
+from geo.errors import InvalidValue
+from sim.commands import run_scenario as run_one
+from sim.country import Country, load
+from sim.merge import country_figures
+from sim.policies import read_policy
+from sim.report import figures, rows
+from sim.run import Progress
+from sim.scenario import Scenario
+
+IN_TABLE = ("city", "orders_created", "orders_delivered", "on_time_share", "click_to_door_mean_min")
 
 
-def show(title: str, shown: Mapping[str, Any], as_json: bool) -> None:
-    """One JSON line, or a table with the digests whole under it."""
-    if as_json:
-        print(to_json_line(shown))
-        return
-    digests = {name: value for name, value in shown.items() if name.endswith("_sha256")}
-    Console().print(table(title, {n: v for n, v in shown.items() if n not in digests}))
-    for name, value in digests.items():
-        print(f"{name}  {value}")
+def run(name: str, seed: int, policy: Path | None, workers: int, as_json: bool) -> int:
+    """Runs a scenario, or all cities of a country, and prints the KPIs with the run's own figures.
+
+    The exit code: 0, or 130 for a run that Ctrl-C has ended.
+    """
+    found = load(name)
+    if isinstance(found, Country):
+        cities = tuple(_under(city, policy) for city in found.cities)
+        return _run_country(replace(found, cities=cities), seed, workers, as_json)
+    if workers > 1:
+        raise InvalidValue("workers", workers, f"1: {found.name} is one city, in one process")
+    return _run_city(_under(found, policy), seed, as_json)
 
 
-@contextmanager
-def bar(what: str, total: int | None) -> Iterator[tuple[Progress, TaskID]]:
-    """A progress bar on stderr, with rate and time left."""
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    shown = console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=not shown) as progress:
-        yield progress, progress.add_task(what, total=total)
+def _under(scenario: Scenario, policy: Path | None) -> Scenario:
+    if policy is None:
+        return scenario
+    return replace(scenario, policy=read_policy(policy, scenario.policy))
 
 
-def run_scenario(name: str, seed: int, as_json: bool) -> None:
-    """Runs one scenario and prints its KPIs with the run's own figures."""
-    from sim.commands import run_scenario as run
-    from sim.run import Progress as Told
-    from sim.scenario import load_scenario
-
-    scenario = load_scenario(name)
+def _run_city(scenario: Scenario, seed: int, as_json: bool) -> int:
     title = f"{scenario.name}, seed {seed}"
-    with bar(title, scenario.orders.count) as (progress, task):
+    with bar(title, scenario.orders.count) as (progress, task), stoppable() as stop:
 
-        def told(now: Told) -> None:
-            progress.update(task, completed=now.ended)
+        def told(now: Progress) -> None:
+            at = simulated(now.at_ms - scenario.start_ms)
+            progress.update(task, completed=now.ended, total=now.orders, at=at)
 
-        result = run(scenario, seed, stopwatch=monotonic_s, progress=told)
+        result = run_one(scenario, seed, stopwatch=monotonic_s, progress=told, stop=stop)
     show(title, figures(result), as_json)
+    return INTERRUPTED if result.interrupted else 0
+
+
+def _run_country(country: Country, seed: int, workers: int, as_json: bool) -> int:
+    title = f"{country.name}, seed {seed}"
+    cities = country.cities
+    jobs = [Job(city.name, city, country.seed_of(city, seed)) for city in cities]
+    count = min(workers, len(jobs))
+    began_s = monotonic_s()
+    with (
+        bar(title, sum(city.orders.count for city in cities)) as (progress, task),
+        stoppable() as stop,
+        Workers(count, len(jobs), stop) as pool,
+    ):
+
+        def told(ended: int, done: int) -> None:
+            at = f"{done} of {len(jobs)} cities"
+            progress.update(task, completed=ended, at=at)
+
+        begun = [result for result in pool.run(jobs, told) if result is not None]
+    if not begun:
+        return INTERRUPTED
+    shown = country_figures(
+        country.name,
+        seed,
+        begun,
+        total_s=monotonic_s() - began_s,
+        peak_rss_mib=pool.peak_mib,
+    )
+    left_out = len(jobs) - len(begun)
+    if left_out:
+        shown |= {"interrupted": True, "cities_not_begun": left_out}
+    if not as_json:
+        say_table(rows("cities", shown.pop("cities"), IN_TABLE))
+    show(title, shown, as_json)
+    return INTERRUPTED if "interrupted" in shown else 0
 
 
 def run_mdrp(folder: Path, out: Path | None, as_json: bool) -> None:
     """Runs one benchmark day, prints its metrics and writes its solution files."""
     from sim.mdrp.run import run_day, write_solution
 
-    with bar(folder.name, None) as (progress, task):
-        result = run_day(
-            folder,
-            stopwatch=monotonic_s,
-            progress=lambda minute, placed, delivered: progress.update(
-                task, completed=delivered, total=placed
-            ),
-        )
+    orders = folder / "orders.txt"
+    total = sum(1 for _ in orders.open("rb")) - 1 if orders.is_file() else None
+    with bar(folder.name, total) as (progress, task):
+
+        def told(minute: int, placed: int, delivered: int) -> None:
+            progress.update(task, completed=delivered, at=simulated(minute * 60_000))
+
+        result = run_day(folder, stopwatch=monotonic_s, progress=told)
     if out is not None:
         write_solution(result, out)
     show(folder.name, result.metrics, as_json)

@@ -11,9 +11,11 @@ from dispatch.solve.terms import Pairs
 
 def fill(pairs: Pairs, snapshot: Snapshot, policy: Policy) -> None:
     """Adds `decline_penalty_ms` of a customer's time to each pair that was declined before."""
-    if not len(snapshot.declined):
+    declined = snapshot.declined
+    if not len(declined) or not len(pairs.order):
         return
     width = np.int64(len(snapshot.riders.x))
-    asked = snapshot.declined[:, 0] * width + snapshot.declined[:, 1]
-    key = pairs.order * width + pairs.rider
-    pairs.extra[np.isin(key, asked)] += policy.decline_penalty_ms * policy.door_weight
+    key = pairs.order * width + pairs.rider  # ascending, as pairs are
+    asked = np.unique(declined[:, 0] * width + declined[:, 1])
+    at = np.minimum(np.searchsorted(key, asked), len(key) - 1)
+    pairs.extra[at[key[at] == asked]] += policy.decline_penalty_ms * policy.door_weight

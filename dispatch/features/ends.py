@@ -13,13 +13,14 @@ TYPICAL_SPEED_MPS = 5.0
 
 
 def fill(terms: Terms, snapshot: Snapshot, policy: Policy) -> None:
-    """`end_value` of every stop, in points; nothing where no pickup is recent."""
+    """`end_value` of the stops, in points; nothing where no pickup is recent."""
     recent = snapshot.recent
     if not policy.end_weight or not len(recent):
         return
-    dx = snapshot.stops.x[:, None] - recent[None, :, 0]
-    dy = snapshot.stops.y[:, None] - recent[None, :, 1]
+    rows = terms.scope.stops
+    dx = snapshot.stops.x[rows, None] - recent[None, :, 0]
+    dy = snapshot.stops.y[rows, None] - recent[None, :, 1]
     law = snapshot.law
     metres = np.sqrt(dx * dx + dy * dy) if law.metric == EUCLID else np.abs(dx) + np.abs(dy)
     ride_ms = metres.mean(axis=1) * law.ms_per_m(TYPICAL_SPEED_MPS)
-    terms.end_value[:] = (ride_ms * policy.end_weight).astype(np.int64)
+    terms.end_value[rows] = (ride_ms * policy.end_weight).astype(np.int64)

@@ -1,311 +1,339 @@
-"""Exact insertion of an order into a live route, compiled; may import numpy and geo's compiler.
+"""Exact insertion of orders into live routes, compiled; may import numpy and geo's compiler.
 
-A route is driven stop by stop: ride, approach, act at the earliest allowed moment, leave. Stops of
-one kind in a row at one door share the approach. The cheapest way to put an order's one or two
-stops into a route is found by trying every pair of positions after the locked stops.
+The cheapest way to put an order's one or two stops into a route is found by trying every pair of
+positions after the locked stops. What all trials share is driven once: the route as it is, by
+rider, and the rides between its stops and the new ones, by pair. A trial then drives only from the
+first new stop on, and no further than until he is back on his old times.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from dispatch.policy import Policy
-from dispatch.snapshot import F8, I4, I8, NEVER, Snapshot
-from dispatch.solve.terms import Pairs, Terms
+from dispatch.snapshot import B1, DROPOFF, F8, I1, I4, I8
+from dispatch.solve.board import (
+    APPROACH,
+    CARRIES,
+    EARLIEST,
+    END,
+    FREE,
+    HELD,
+    IN_SEQUENCE,
+    INFEASIBLE,
+    KIND,
+    LEAVE,
+    LOAD,
+    METRIC,
+    ONE_MERCHANT,
+    QUANTUM,
+    RIDE_MAX,
+    RIDE_WEIGHT,
+    ROUTE_MAX,
+    SHIFT_END,
+    WAIT_WEIGHT,
+)
+from dispatch.solve.driving import (
+    ACT,
+    DRIVEN,
+    POINTS,
+    READY,
+    RIDE,
+    START,
+    STOP,
+    acting,
+    bundles_hold,
+    drive,
+    in_time,
+    same_door,
+)
 from geo.arcs import arc_ms
 from geo.compiled import compiled
 
-# Columns of the packed stop facts.
-EARLIEST, LATEST, APPROACH, LEAVE, PLACE, KIND, ORDER = range(7)
-_PICKUP, _DROPOFF = 0, 1
-# Columns of the packed rules.
-METRIC, QUANTUM, RIDE_WEIGHT, WAIT_WEIGHT, ONE_MERCHANT, IN_SEQUENCE, ROUTE_MAX = range(7)
+_DROPOFF = int(DROPOFF)
 
-INFEASIBLE = NEVER
+
+@compiled("boolean(int64[:, ::1], int64[:, ::1], int64, int64, int64[::1], int64)")
+def _too_long(stops: I8, driven: I8, k: int, first: int, acts: I8, act: int) -> bool:
+    """Old stop k, acted at `act`, ends a ride that took too long; what comes before old stop
+    `first` is as it was, later moments stand in `acts`."""
+    start = driven[k, START]
+    if start < 0:
+        return False
+    began = driven[start, ACT] if start < first else acts[start]
+    return act - began > stops[driven[k, STOP], RIDE_MAX]
 
 
 @compiled(
-    "int64(int32[::1], int64, float64[::1], int64[::1], int64[::1], int64[::1], int64[::1],"
-    " float64[:, ::1], int64[:, ::1], int64[:, ::1], int64[:, ::1], int64[:, ::1], int64[::1],"
-    " int64[::1], int64[::1], int64, int64[::1], int64[::1])"
+    "int64(int64[:, ::1], int64[:, ::1], int64, int64, int64, int64, int64, int64[::1], int64,"
+    " int64, int64, int64, boolean)"
 )
-def drive(  # noqa: C901 - one rule of the closed list a branch
+def _rest(
+    stops: I8,
+    driven: I8,
+    length: int,
+    k: int,
+    first: int,
+    delay: int,
+    points: int,
+    acts: I8,
+    best: int,
+    shift_end: int,
+    wait_weight: int,
+    base: int,
+    limited: bool,
+) -> int:
+    """Points of the whole route when old stop k - 1 is acted at by `delay` later than before and
+    costs `points` so far; INFEASIBLE when a rule breaks or it comes to no less than `best`."""
+    for m in range(k, length):
+        if delay == 0 and not limited:
+            return points + base - driven[m - 1, POINTS]
+        s = driven[m, STOP]
+        ready = driven[m, READY] + delay
+        act = max(ready, stops[s, EARLIEST])
+        if not in_time(stops, s, act, shift_end):
+            return INFEASIBLE
+        if limited:
+            if _too_long(stops, driven, m, first, acts, act):
+                return INFEASIBLE
+            acts[m] = act
+        points += driven[m, RIDE] + acting(stops, s, ready, act, wait_weight)
+        if points >= best:
+            return INFEASIBLE
+        delay = act - driven[m, ACT]
+    return points + stops[driven[length - 1, STOP], END]
+
+
+@compiled(
+    "int64(int64, boolean, int32[::1], int64, int64, int64, float64[::1], int64[::1],"
+    " int64[:, ::1], float64[:, ::1], int64[::1], int64[:, ::1], boolean, int64[:, ::1],"
+    " boolean[:, ::1], int64[::1], int32[::1])"
+)
+def _cheapest(  # noqa: C901 - one search: positions of the first stop, of the last, and the rest
+    new: int,
+    two: bool,
     route: I4,
     length: int,
-    where: F8,
-    when: I8,
-    on_board: I8,
-    capacity: I8,
-    load: I8,
+    locked: int,
+    base: int,
+    start: F8,
+    rider: I8,
+    stops: I8,
     places: F8,
-    facts: I8,
-    loads: I8,
-    due_ms: I8,
-    slope: I8,
-    end_value: I8,
-    ride_max_ms: I8,
     rules: I8,
-    bound: int,
-    act_ms: I8,
-    leave_by_ms: I8,
+    driven: I8,
+    limited: bool,
+    rides: I8,
+    fits: B1,
+    acts: I8,
+    position: I4,
 ) -> int:
-    """Points of driving the first `length` stops of `route`, or INFEASIBLE.
+    """Points of the cheapest route with stop `new`, and the next one if there are two, or
+    INFEASIBLE; the first of equals in the order of positions, which go into `position`.
 
-    `where` is x, y, ms per metre; `when` is free_ms, shift_end_ms, orders on board at the start;
-    `load` is scratch. Stops early once the points reach `bound`. Writes when each stop is acted
-    at, and the latest moment to leave for it without losing time there.
+    `rides`, `fits` and `acts` are scratch. Point k of the route is where old stop k - 1 is.
     """
-    dims = on_board.shape[0]
-    for d in range(dims):
-        load[d] = on_board[d]
-    x, y, ms_per_m = where[0], where[1], where[2]
-    now, shift_end, carried = when[0], when[1], when[2]
-    points = 0
-    previous = -1
-    handing_over = carried > 0
-    for k in range(length):
-        s = route[k]
-        kind = facts[s, KIND]
-        same_door = (
-            previous >= 0
-            and facts[previous, KIND] == kind
-            and facts[previous, PLACE] == facts[s, PLACE]
-            and facts[s, PLACE] >= 0
-        )
-        if same_door:
-            ready = act_ms[k - 1]
-            act = max(ready, facts[s, EARLIEST])
-            leave_by_ms[k] = leave_by_ms[k - 1]
-        else:
-            ride = arc_ms(x, y, places[s, 0], places[s, 1], rules[METRIC], ms_per_m, rules[QUANTUM])
-            ready = now + ride + facts[s, APPROACH]
-            act = max(ready, facts[s, EARLIEST])
-            leave_by_ms[k] = act - facts[s, APPROACH] - ride
-            points += ride * rules[RIDE_WEIGHT]
-        points += (act - ready) * rules[WAIT_WEIGHT]
-        act_ms[k] = act
-        if act > facts[s, LATEST]:
-            return INFEASIBLE
-        if kind == _DROPOFF:
-            handing_over = True
-            carried -= 1
-        else:
-            if act > shift_end:
-                return INFEASIBLE
-            if kind == _PICKUP:
-                if carried == 0:
-                    handing_over = False
-                elif (rules[IN_SEQUENCE] and handing_over) or (
-                    rules[ONE_MERCHANT] and not same_door
-                ):
-                    return INFEASIBLE
-                carried += 1
+    dims = stops.shape[1] - LOAD
+    ride_weight, wait_weight, shift_end = rules[RIDE_WEIGHT], rules[WAIT_WEIGHT], rider[SHIFT_END]
+    last = new + 1 if two else new
+    for k in range(locked, length + 1):
+        x, y = start[0], start[1]
+        if k > 0:
+            x, y = places[driven[k - 1, STOP], 0], places[driven[k - 1, STOP], 1]
+        for n in range(last - new + 1):
+            rides[n, k] = arc_ms(
+                x, y, places[new + n, 0], places[new + n, 1], rules[METRIC], start[2],
+                rules[QUANTUM],
+            )  # fmt: skip
+    # After old stop k - 1: with the first new stop's load there is room; with both; and for both
+    # as well after each later stop.
+    for k in range(length, locked - 1, -1):
+        fits[0, k] = fits[1, k] = True
+        fits[2, k] = k == length or (fits[2, k + 1] and fits[1, k + 1])
         for d in range(dims):
-            load[d] += loads[s, d]
-            if load[d] > capacity[d]:
-                return INFEASIBLE
-        for h in range(due_ms.shape[1]):
-            late = act - due_ms[s, h]
-            if late > 0:
-                points += late * slope[s, h]
-        if kind == _DROPOFF and ride_max_ms[facts[s, ORDER]] < INFEASIBLE:
-            for j in range(k):
-                if facts[route[j], ORDER] == facts[s, ORDER]:
-                    ride_ms = act - act_ms[j]
-                    if ride_ms > ride_max_ms[facts[s, ORDER]]:
-                        return INFEASIBLE
-        if points >= bound:
-            return INFEASIBLE
-        x, y = places[s, 0], places[s, 1]
-        now = act + facts[s, LEAVE]
-        previous = s
-    if length > 0:
-        points += end_value[route[length - 1]]
-    return points
+            if k:
+                room = driven[k - 1, DRIVEN + d]
+            else:
+                room = rider[CARRIES + dims + d] - rider[CARRIES + d]
+            room -= stops[new, LOAD + d]
+            fits[0, k] &= room >= 0
+            if two:
+                room -= stops[last, LOAD + d]
+            fits[1, k] &= room >= 0
+    across = np.int64(0)
+    if two:
+        across = arc_ms(
+            places[new, 0], places[new, 1], places[last, 0], places[last, 1], rules[METRIC],
+            start[2], rules[QUANTUM],
+        )  # fmt: skip
+
+    best = np.int64(INFEASIBLE)
+    for i in range(locked, length + 1):
+        if not fits[0, i]:
+            continue
+        # The first new stop, after old stop i - 1.
+        points, now = np.int64(0), rider[FREE]
+        if i > 0:
+            points = driven[i - 1, POINTS]
+            now = driven[i - 1, ACT] + stops[driven[i - 1, STOP], LEAVE]
+        if i > 0 and same_door(stops, driven[i - 1, STOP], new):
+            ready = driven[i - 1, ACT]
+        else:
+            ready = now + rides[0, i] + stops[new, APPROACH]
+            points += rides[0, i] * ride_weight
+        begun = max(ready, stops[new, EARLIEST])
+        if not in_time(stops, new, begun, shift_end):
+            continue
+        points += acting(stops, new, ready, begun, wait_weight)
+        before, act = new, begun  # the stop before the next one, and when he acts there
+        for j in range(i, length + 1):
+            if points >= best:
+                break
+            # The last new stop, after old stop j - 1 or the first one.
+            total, by, done = points, before, act
+            good = fits[2, j] and fits[1, j]
+            if two and good:
+                if same_door(stops, before, last):
+                    ready = act
+                else:
+                    ride = across if j == i else rides[1, j]
+                    ready = act + stops[before, LEAVE] + ride + stops[last, APPROACH]
+                    total += ride * ride_weight
+                by, done = last, max(ready, stops[last, EARLIEST])
+                good = in_time(stops, last, done, shift_end) and not (
+                    stops[last, KIND] == _DROPOFF and done - begun > stops[last, RIDE_MAX]
+                )
+                total += acting(stops, last, ready, done, wait_weight)
+            if good and total < best:
+                if j == length:
+                    total += stops[last, END]
+                else:
+                    # Old stop j comes next, and the rest after it.
+                    s = driven[j, STOP]
+                    if same_door(stops, by, s):
+                        ready = done
+                    else:
+                        ride = rides[last - new, j + 1]
+                        ready = done + stops[by, LEAVE] + ride + stops[s, APPROACH]
+                        total += ride * ride_weight
+                    done = max(ready, stops[s, EARLIEST])
+                    total += acting(stops, s, ready, done, wait_weight)
+                    if in_time(stops, s, done, shift_end) and not (
+                        limited and _too_long(stops, driven, j, i, acts, done)
+                    ):
+                        acts[j] = done
+                        total = _rest(
+                            stops, driven, length, j + 1, i, done - driven[j, ACT], total, acts,
+                            best, shift_end, wait_weight, base, limited,
+                        )  # fmt: skip
+                    else:
+                        total = INFEASIBLE
+                if total < best and (
+                    not (rules[ONE_MERCHANT] or rules[IN_SEQUENCE])
+                    or bundles_hold(
+                        stops, route, length, rider[HELD], new, i, j if two else -1, rules
+                    )
+                ):
+                    best = total
+                    position[0], position[1] = i, j
+            if not two or j == length or not fits[0, j + 1]:
+                break
+            # On to old stop j with the first new stop's load on board.
+            s = driven[j, STOP]
+            if j > i:
+                ready = driven[j, READY] + act - driven[j - 1, ACT]
+                points += driven[j, RIDE]
+            elif same_door(stops, new, s):
+                ready = act
+            else:
+                ready = act + stops[new, LEAVE] + rides[0, j + 1] + stops[s, APPROACH]
+                points += rides[0, j + 1] * ride_weight
+            before, act = s, max(ready, stops[s, EARLIEST])
+            if not in_time(stops, s, act, shift_end) or (
+                limited and _too_long(stops, driven, j, i, acts, act)
+            ):
+                break
+            acts[j] = act
+            points += acting(stops, s, ready, act, wait_weight)
+    return best
 
 
 @compiled(
-    "void(int32[::1], int32[::1], int64[::1], int64[::1], int32[:, ::1], int32[::1], int32[::1],"
-    " float64[:, ::1], int64[:, ::1], int64[:, ::1], int64[:, ::1], int64[::1],"
-    " float64[:, ::1], int64[:, ::1], int64[:, ::1], int64[:, ::1], int64[:, ::1], int64[::1],"
-    " int64[::1], int64[::1], int64[:, ::1])"
+    "void(int32[::1], int32[::1], int64[::1], boolean[::1], int64[::1], int32[:, ::1],"
+    " boolean[::1], int32[::1], Array(int32, 1, 'C', True), Array(int8, 1, 'C', True),"
+    " int32[:, ::1], int32[::1], Array(int32, 1, 'C', True), float64[:, ::1], int64[:, ::1],"
+    " int64[:, ::1], float64[:, ::1], int64[::1], int64[::1])"
 )
-def _insert_all(
+def price(
     pair_order: I4,
     pair_rider: I4,
-    first_stop: I8,
-    stop_count: I8,
+    extra: I8,
+    forbidden: B1,
+    cost: I8,
+    positions: I4,
+    changed: B1,
+    given_to: I4,
+    first_stop: I4,
+    stop_count: I1,
     routes: I4,
     route_len: I4,
     locked: I4,
-    where: F8,
-    when: I8,
-    on_board: I8,
-    capacity: I8,
-    base: I8,
+    starts: F8,
+    riders: I8,
+    stops: I8,
     places: F8,
-    facts: I8,
-    loads: I8,
-    due_ms: I8,
-    slope: I8,
-    end_value: I8,
-    ride_max_ms: I8,
     rules: I8,
-    out: I8,
+    least: I8,
 ) -> None:
-    """For each pair: out[p] = added points, first position, last position."""
-    widest = routes.shape[1] + 2
-    trial = np.empty(widest, np.int32)
-    act_ms = np.empty(widest, np.int64)
-    leave_by_ms = np.empty(widest, np.int64)
-    load = np.empty(loads.shape[1], np.int64)
-    for p in range(pair_order.shape[0]):
-        o, r = pair_order[p], pair_rider[p]
-        n, a = route_len[r], first_stop[o]
-        two = stop_count[o] == 2
-        length = n + stop_count[o]
-        best, best_i, best_j = INFEASIBLE, -1, -1
-        if base[r] < INFEASIBLE and length <= rules[ROUTE_MAX]:
-            for i in range(locked[r], n + 1):
-                for j in range(i, n + 1 if two else i + 1):
-                    # The first stop goes before old stop i, the last before old stop j.
-                    m = 0
-                    for k in range(n + 1):
-                        if k == i:
-                            trial[m] = a
-                            m += 1
-                        if two and k == j:
-                            trial[m] = a + 1
-                            m += 1
-                        if k < n:
-                            trial[m] = routes[r, k]
-                            m += 1
-                    points = drive(
-                        trial, length, where[r], when[r], on_board[r], capacity[r], load,
-                        places, facts, loads, due_ms, slope, end_value, ride_max_ms, rules,
-                        best, act_ms, leave_by_ms,
-                    )  # fmt: skip
-                    if points < best:
-                        best, best_i, best_j = points, i, j
-        out[p, 0] = best - base[r] if best < INFEASIBLE else INFEASIBLE
-        out[p, 1] = best_i
-        out[p, 2] = best_j
+    """Prices the pairs of riders whose route has `changed`; the others' prices stand.
 
-
-@dataclass(slots=True, eq=False)
-class Routes:
-    """The riders' routes while a round puts orders into them, beside the packed columns.
-
-    `stops` (r, m) and `length` (r,) change with `put`; everything else is the snapshot's.
+    An order that is `given_to` somebody (-1: nobody) has no price any more. `least` is lowered to
+    the cheapest price that each order has ever had.
     """
+    # Pairs by rider, so that his route is driven once.
+    first = np.zeros(changed.size + 1, np.int32)
+    for p in range(pair_order.size):
+        if given_to[pair_order[p]] >= 0:
+            cost[p] = INFEASIBLE
+        elif changed[pair_rider[p]] and not forbidden[p]:
+            first[pair_rider[p] + 1] += 1
+    for r in range(changed.size):
+        first[r + 1] += first[r]
+    asked = np.empty(first[-1], np.int32)
+    at = first[:-1].copy()
+    for p in range(pair_order.size):
+        r = pair_rider[p]
+        if changed[r] and not forbidden[p] and given_to[pair_order[p]] < 0:
+            asked[at[r]] = p
+            at[r] += 1
 
-    snapshot: Snapshot
-    terms: Terms
-    stops: I4
-    length: I4
-    locked: I4
-    _where: F8
-    _when: I8
-    _load: I8
-    _capacity: I8
-    _places: F8
-    _facts: I8
-    _loads: I8
-    _rules: I8
-    _first_stop: I8
-    _stop_count: I8
-    _ride_max: I8
-
-    @classmethod
-    def of(cls, snapshot: Snapshot, terms: Terms, policy: Policy) -> Routes:
-        riders, stops, orders = snapshot.riders, snapshot.stops, snapshot.orders
-        law = snapshot.law
-        width = max(policy.route_stops_max, riders.route.shape[1])
-        routes = np.full((len(riders.x), width), -1, np.int32)
-        routes[:, : riders.route.shape[1]] = riders.route
-        ms_per_m = 1000.0 * law.detour / riders.speed_mps
-        used = np.arange(riders.route.shape[1])[None, :] < riders.route_len[:, None]
-        kinds = np.full(used.shape, -1)
-        kinds[used] = stops.kind[riders.route[used]]
-        carried = (kinds == _DROPOFF).sum(axis=1) - (kinds == _PICKUP).sum(axis=1)
-        facts = [
-            stops.earliest_ms,
-            stops.latest_ms,
-            stops.approach_ms,
-            stops.leave_ms,
-            stops.place,
-            stops.kind,
-            stops.order,
-        ]
-        rules = [
-            law.metric,
-            law.quantum_ms,
-            policy.ride_weight,
-            policy.wait_weight,
-            policy.one_merchant_a_bundle,
-            policy.bundles_in_sequence,
-            policy.route_stops_max,
-        ]
-        return cls(
-            snapshot,
-            terms,
-            routes,
-            riders.route_len.astype(np.int32),
-            riders.locked.astype(np.int32),
-            np.column_stack([riders.x, riders.y, ms_per_m]),
-            np.column_stack([riders.free_ms, riders.shift_end_ms, carried]).astype(np.int64),
-            riders.load.astype(np.int64),
-            riders.capacity.astype(np.int64),
-            np.column_stack([stops.x, stops.y]),
-            np.stack([np.asarray(f, np.int64) for f in facts], axis=1),
-            stops.load.astype(np.int64),
-            np.array(rules, np.int64),
-            orders.first_stop.astype(np.int64),
-            orders.stop_count.astype(np.int64),
-            orders.ride_max_ms.astype(np.int64),
+    width = routes.shape[1]
+    driven = np.empty((width, DRIVEN + stops.shape[1] - LOAD), np.int64)
+    rides, acts = np.empty((2, width + 1), np.int64), np.empty(width, np.int64)
+    fits = np.empty((3, width + 1), np.bool_)
+    for r in range(changed.size):
+        changed[r] = False
+        if first[r] == first[r + 1]:
+            continue
+        length = np.int64(route_len[r])
+        base = drive(
+            routes[r], length, starts[r], riders[r], stops, places, rules, driven
         )
-
-    def drive(self, rider: int, route: I4 | None = None) -> tuple[int, I8, I8]:
-        """Points of the rider's route (or another one for him), the moments at which he acts at
-        its stops, and the latest moments to leave for them without losing time there."""
-        if route is None:
-            route = self.stops[rider, : self.length[rider]]
-        act_ms = np.empty(len(route), np.int64)
-        leave_by_ms = np.empty(len(route), np.int64)
-        points = drive(
-            np.ascontiguousarray(route, np.int32), len(route), self._where[rider],
-            self._when[rider], self._load[rider], self._capacity[rider],
-            np.empty(self._loads.shape[1], np.int64), self._places, self._facts, self._loads,
-            self.terms.due_ms, self.terms.slope, self.terms.end_value, self._ride_max,
-            self._rules, INFEASIBLE, act_ms, leave_by_ms,
-        )  # fmt: skip
-        return points, act_ms, leave_by_ms
-
-    def insertions(self, pairs: Pairs) -> tuple[I8, I4]:
-        """Added points (p,) of each pair, `extra` included, INFEASIBLE where there is no way or
-        the pair is forbidden; and the positions (p, 2) of its first and last stop."""
-        base = np.zeros(len(self.length), np.int64)
-        for rider in np.unique(pairs.rider):
-            base[rider] = self.drive(int(rider))[0]
-        out = np.empty((len(pairs.order), 3), np.int64)
-        _insert_all(
-            pairs.order, pairs.rider, self._first_stop, self._stop_count, self.stops, self.length,
-            self.locked, self._where, self._when, self._load, self._capacity, base, self._places,
-            self._facts, self._loads, self.terms.due_ms, self.terms.slope, self.terms.end_value,
-            self._ride_max, self._rules, out,
-        )  # fmt: skip
-        never = pairs.forbidden | (out[:, 0] >= INFEASIBLE)
-        cost = np.where(never, INFEASIBLE, out[:, 0] + pairs.extra)
-        return cost, out[:, 1:].astype(np.int32)
-
-    def put(self, order: int, rider: int, first: int, last: int) -> None:
-        """Put the order's stops before the old stops `first` and `last` of the rider's route."""
-        old = self.stops[rider, : self.length[rider]].tolist()
-        stop = int(self._first_stop[order])
-        if self._stop_count[order] == 2:
-            old.insert(last, stop + 1)
-        old.insert(first, stop)
-        self.stops[rider, : len(old)] = old
-        self.length[rider] = len(old)
+        limited = False
+        for k in range(length):
+            limited |= driven[k, START] >= 0
+        for e in range(first[r], first[r + 1]):
+            p = asked[e]
+            o = pair_order[p]
+            points = np.int64(INFEASIBLE)
+            if base < INFEASIBLE and length + stop_count[o] <= rules[ROUTE_MAX]:
+                points = _cheapest(
+                    np.int64(first_stop[o]), stop_count[o] == 2, routes[r], length,
+                    np.int64(locked[r]), base, starts[r], riders[r], stops, places, rules, driven,
+                    limited, rides, fits, acts, positions[p],
+                )  # fmt: skip
+            if points < INFEASIBLE:
+                cost[p] = points - base + extra[p]
+                least[o] = min(least[o], cost[p])
+            else:
+                cost[p] = INFEASIBLE
+                positions[p, 0] = positions[p, 1] = -1

@@ -173,7 +173,7 @@ class Scene:
         return value.tolist()
 
     def snapshot(self, at_ms=T0):
-        return self.dispatcher.columns.snapshot(at_ms, ())
+        return self.dispatcher.columns.snapshot(at_ms)
 
     def decide(self, at_ms=T0):
         """Ticks, decides what is asked, and gives (snapshot, plan); the plan is not taken over."""

@@ -1,44 +1,11 @@
-"""The working columns: growth, widening, and what a snapshot may see of them."""
+"""The working columns, and what a snapshot may see of them."""
 
 import numpy as np
 import pytest
 
-from dispatch.columns import RECENT_PICKUPS, Table, padded
+from dispatch.columns import RECENT_PICKUPS, padded
 from dispatch.model import LOAD_DIMENSIONS, RouteStop
 from geo.errors import InvalidValue
-
-
-def test_a_table_grows_and_keeps_what_it_holds():
-    table = Table(x=(np.float64, 0.0, ()), load=(np.int32, -1, (2,)))
-    for i in range(500):
-        row = table.add()
-        assert row == i
-        assert (table["x"][row], table["load"][row].tolist()) == (0.0, [-1, -1])
-        table["x"][row], table["load"][row] = i, (i, -i)
-    assert table.size == 500
-    assert table.copy("x").tolist() == list(range(500))
-    assert table.copy("load")[:, 1].tolist() == [-i for i in range(500)]
-    assert table.add(300) == 500
-    assert table.size == 800
-    assert set(table["x"][500:800]) == {0.0}
-
-
-def test_a_widened_column_keeps_its_rows():
-    table = Table(route=(np.int32, -1, (2,)))
-    table.add(3)
-    table["route"][1] = (5, 6)
-    table.widen("route", 4)
-    assert table.copy("route").tolist() == [[-1] * 4, [5, 6, -1, -1], [-1] * 4]
-
-
-def test_a_copy_is_apart_and_cannot_be_written():
-    table = Table(x=(np.float64, 0.0, ()))
-    table.add(2)
-    copy = table.copy("x")
-    table["x"][0] = 5
-    assert copy.tolist() == [0, 0]
-    with pytest.raises(ValueError, match="read-only"):
-        copy[0] = 1
 
 
 def test_loads_are_padded_and_never_cut():

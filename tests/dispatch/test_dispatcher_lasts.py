@@ -3,13 +3,14 @@
 import numpy as np
 
 from dispatch import commands as c
-from dispatch.columns import CLOCK_SLACK_MS, Places
+from dispatch.columns import CLOCK_SLACK_MS
 from dispatch.dispatcher import ENDED_MAX, Decide, Fixes
 from dispatch.engine import decide
 from dispatch.model import Party
 from dispatch.plan import WaitReason
 from dispatch.policy import Policy
 from dispatch.referee import check_plan
+from dispatch.tables import Places
 
 
 def reasons(plan):

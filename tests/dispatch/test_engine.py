@@ -329,7 +329,7 @@ for i in range(25):
         skills=("c", "b") if i % 5 == 0 else ())
     for event in apply(order, Confirm(at_ms=1)):
         city.receive(event)
-plan = decide(city.columns.snapshot(10, ()), policy)
+plan = decide(city.columns.snapshot(10), policy)
 print(len(plan.offers), plan.digest())
 """
 

@@ -267,6 +267,8 @@ def test_a_result_prints_as_a_table_and_as_a_line():
     assert result.decide_s + result.referee_s + result.other_s > 0
     assert result.peak_rss_mib > 10
     shown = figures(result)
+    outside_s = result.referee_s + result.other_s
+    assert shown["other_us_per_event"] == pytest.approx(outside_s * 1e6 / result.events)
     line = to_json_line(shown)
     assert "\n" not in line
     assert json.loads(line) == shown

@@ -1,0 +1,145 @@
+"""`hexrun sim day`: a real day's orders and couriers, replayed under the virtual clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from geo.errors import InvalidValue, MissingFile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DayOptions:
+    """What `hexrun sim day` was asked."""
+
+    folder: Path
+    seed: int
+    couriers: float
+    policy: Path | None
+    bad: str
+    zone: str | None
+    date: str | None
+    untold: bool
+    as_json: bool
+
+
+def register(sim: typer.Typer) -> None:
+    """Adds the command to `hexrun sim`."""
+
+    @sim.command("day")
+    def sim_day(
+        folder: Annotated[Path, typer.Argument(help="It holds orders.csv and couriers.csv.")],
+        couriers: Annotated[
+            float, typer.Option(help="The share of the couriers that ride.", min=0.0, max=1.0)
+        ] = 1.0,
+        seed: Annotated[int, typer.Option(help="Names the random streams.", min=0)] = 1,
+        policy: Annotated[
+            Path | None, typer.Option(help="YAML of policy keys, laid over the shipped policy.")
+        ] = None,
+        bad: Annotated[
+            str, typer.Option(help="What becomes of a log with bad rows: stop or drop.")
+        ] = "stop",
+        zone: Annotated[str | None, typer.Option(help="The time zone of the files.")] = None,
+        date: Annotated[
+            str | None, typer.Option(help="The day of files that have times of the day only.")
+        ] = None,
+        untold: Annotated[
+            bool, typer.Option("--untold", help="Nobody is told when the goods will be ready.")
+        ] = False,
+        as_json: Annotated[
+            bool, typer.Option("--json", help="One JSON line instead of a table.")
+        ] = False,
+    ) -> None:
+        """Replay a real day's orders and couriers in their own places.
+
+        The folder holds a Rappi day's files, or a day's in our own format (docs/simulator.md).
+        """
+        options = DayOptions(
+            folder=folder,
+            seed=seed,
+            couriers=couriers,
+            policy=policy,
+            bad=bad,
+            zone=zone,
+            date=date,
+            untold=untold,
+            as_json=as_json,
+        )
+        raise typer.Exit(run(options))
+
+
+def run(options: DayOptions) -> int:
+    """Reads the folder, runs the day and prints its figures; the exit code, 130 after Ctrl-C."""
+    from api.cli.interrupt import INTERRUPTED, stoppable
+    from api.cli.output import show
+    from api.cli.progress import bar, simulated
+    from api.clock import monotonic_s
+    from dispatch.policy import Policy
+    from sim.commands import run_scenario
+    from sim.days import DayBook, fastest_mps, real_day
+    from sim.logs.reading import COURIERS_NAME, MDRP_NAME, read_couriers, read_log
+    from sim.policies import read_policy
+    from sim.report import figures
+    from sim.run import Progress as Told
+
+    folder, bad = options.folder, bad_of(options.bad)
+    if (folder / MDRP_NAME).is_file():
+        raise InvalidValue("folder", str(folder), "a real day; a benchmark's: hexrun sim mdrp")
+    if not (folder / COURIERS_NAME).is_file():
+        raise MissingFile(str(folder / COURIERS_NAME), "the couriers of a day")
+    orders = read_log(folder, bad=bad, zone=options.zone, day=options.date)
+    couriers = read_couriers(folder, bad=bad, zone=options.zone, day=options.date)
+    policy = Policy() if options.policy is None else read_policy(options.policy, Policy())
+    real = real_day(
+        f"day-{folder.resolve().name}",
+        orders.log,
+        couriers.log,
+        options.seed,
+        share=options.couriers,
+        told=not options.untold,
+        policy=policy,
+    )
+    book = DayBook(orders.log)
+    title = f"{folder}, seed {options.seed}"
+    began_ms = real.day.scenario.start_ms
+    with bar(title, len(orders.log)) as (progress, task), stoppable() as stop:
+
+        def told(now: Told) -> None:
+            at = simulated(now.at_ms - began_ms)
+            progress.update(task, completed=now.ended, total=now.orders, at=at)
+
+        result = run_scenario(
+            real.day.scenario,
+            options.seed,
+            stopwatch=monotonic_s,
+            progress=told,
+            day=real.day,
+            on_event=book.add,
+            stop=stop,
+        )
+    mended = sum(orders.report.mended.values()) + sum(couriers.report.mended.values())
+    found: dict[str, Any] = figures(result)
+    found |= book.result(fastest_mps(real.day.crew))
+    found |= {
+        "couriers_share": options.couriers,
+        "couriers_logged": real.couriers,
+        "couriers_thinned": real.thinned,
+        "couriers_never_on": real.never_on,
+        "couriers_elsewhere": real.elsewhere,
+        "rows_mended": mended,
+        "rows_dropped": orders.report.bad_rows + couriers.report.bad_rows,
+    }
+    show(title, found, options.as_json)
+    return INTERRUPTED if result.interrupted else 0
+
+
+def bad_of(text: str) -> Any:
+    """What becomes of bad rows, by its name; InvalidValue for none."""
+    from sim.logs.report import Bad
+
+    if text not in tuple(Bad):
+        raise InvalidValue("--bad", text, "one of " + ", ".join(Bad))
+    return Bad(text)

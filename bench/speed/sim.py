@@ -1,0 +1,72 @@
+"""How the simulator's time grows: `city` in four sizes at one density, in space and in time.
+
+A size is the city's shape with so many orders: riders, merchants and hot spots in proportion, the
+area too. So an order meets as many riders around it, and as many orders before and after it, in
+every size. Each size runs in a process of its own, so that its memory is its own.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import time
+from dataclasses import replace
+from math import sqrt
+
+from sim.commands import peak_rss_mib
+from sim.run import simulate
+from sim.scenario import Scenario, load_scenario
+
+SIZES = (10_000, 30_000, 100_000, 300_000, 1_000_000)
+
+
+def sized(city: Scenario, orders: int) -> Scenario:
+    """The city with so many orders, everything else in proportion."""
+    by = orders / city.orders.count
+    return replace(
+        city,
+        name=f"{city.name}-{orders}",
+        city=replace(
+            city.city,
+            radius_m=city.city.radius_m * sqrt(by),
+            hot_spots=max(1, round(city.city.hot_spots * by)),
+        ),
+        orders=replace(city.orders, count=orders),
+        riders=replace(city.riders, count=max(1, round(city.riders.count * by))),
+        merchants=replace(city.merchants, count=max(1, round(city.merchants.count * by))),
+    )
+
+
+def measure(orders: int, seed: int) -> dict[str, object]:
+    """One size. Processor time, not real time: other work on the machine is not in it."""
+    began = time.process_time()
+    out = simulate(sized(load_scenario("city"), orders), seed, stopwatch=time.process_time)
+    whole_s = time.process_time() - began
+    outside_s = whole_s - out.decide_s
+    return {
+        "orders": orders,
+        "events": out.events,
+        "rounds": out.rounds,
+        "cpu_s": round(whole_s, 2),
+        "ms_per_order": round(whole_s * 1e3 / orders, 4),
+        "decide_ms_per_order": round(out.decide_s * 1e3 / orders, 4),
+        "other_ms_per_order": round(outside_s * 1e3 / orders, 4),
+        "other_us_per_event": round(outside_s * 1e6 / out.events, 2),
+        "on_time_share": out.kpis["on_time_share"],
+        "peak_rss_mib": round(peak_rss_mib()),
+        "event_log_sha256": out.event_log_sha256,
+    }
+
+
+def run(largest: int, seed: int, as_json: bool) -> None:
+    """Prints a line a size, the last with the growth from the smallest to the largest."""
+    simulate(sized(load_scenario("small"), 50), 0, stopwatch=time.process_time)  # compiles
+    by_order = []
+    for orders in SIZES:
+        if orders > largest:
+            break
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            line = pool.apply(measure, (orders, seed))
+        by_order.append(float(str(line["ms_per_order"])))
+        line["by_smallest"] = round(by_order[-1] / by_order[0], 3)
+        print(json.dumps(line) if as_json else line, flush=True)
