@@ -123,6 +123,7 @@ class Recorded:
     def known(self, known: Known, now_ms: int) -> None:
         """What stood in the store when a dispatcher began. What ended before stands nowhere."""
         self._go_on(now_ms)
+        self._end_ms = max(self._end_ms, now_ms)
         for order in known.orders:
             before = self._orders.get(order.id)
             if before is None and self._passed and order.created_at_ms >= self.at_ms:
@@ -134,10 +135,21 @@ class Recorded:
                 for stop in order.stops:
                     at, here = stop.arrived_at_ms, stop.place
                     self.saw(order.assignment.rider_id, here.lat, here.lon, at or 0)
-        for rider in known.riders:
-            if rider.id not in self._riders and self._passed:
-                self._shifts.append(Shift(at_ms=now_ms, rider=rider))
-            self._came_ms.setdefault(rider.id, now_ms)
+        self._riders_known(known.riders, now_ms)
+
+    def _riders_known(self, riders: tuple[Rider, ...], now_ms: int) -> None:
+        """Who came on shift or went off it while nobody recorded did so by now."""
+        on = {rider.id for rider in riders}
+        for name, rider in self._riders.items():
+            if rider.state is RiderState.ON and name not in on:
+                self._riders[name] = replace(rider, state=RiderState.OFF)
+                self._end_shift(name, now_ms)
+        for rider in riders:
+            before = self._riders.get(rider.id)
+            if before is None or before.state is not RiderState.ON:
+                self._came_ms[rider.id] = now_ms
+                if self._passed:
+                    self._shifts.append(Shift(at_ms=now_ms, rider=rider))
             self._riders[rider.id] = rider
             if rider.place is not None:
                 self.saw(rider.id, rider.place.lat, rider.place.lon, self._came_ms[rider.id])
@@ -213,14 +225,19 @@ class Recorded:
                 self._shifts.append(Shift(at_ms=event.at_ms, rider=rider))
         elif rider is not None:
             rider = evolve_rider(rider, event)
-            self._shifts = [
-                _ended(s, event.at_ms) if s.rider.id == rider.id and s.off_ms is None else s
-                for s in self._shifts
-            ]
+            self._end_shift(rider.id, event.at_ms)
         if rider is not None:
             self._riders[rider.id] = rider
         if self._passed:
             self._events.append(event)
+
+    def _end_shift(self, rider_id: str, at_ms: int) -> None:
+        self._shifts = [
+            Shift(at_ms=s.at_ms, rider=s.rider, off_ms=at_ms)
+            if s.rider.id == rider_id and s.off_ms is None
+            else s
+            for s in self._shifts
+        ]
 
     def _order_event(self, event: e.Event) -> None:
         fact = event.fact
@@ -284,10 +301,6 @@ class Recorded:
 
 def _over(order: Order) -> bool:
     return ORDER.ended(order.state) or order.state is OrderState.DONE
-
-
-def _ended(shift: Shift, at_ms: int) -> Shift:
-    return Shift(at_ms=shift.at_ms, rider=shift.rider, off_ms=at_ms)
 
 
 def _as_placed(order: Order) -> Order:

@@ -228,7 +228,8 @@ def _show(title: str, result: ForkResult, setting: Setting, now: Policy, zone: Z
     )  # fmt: skip
     for name, (told, simulated) in result.near.items():
         recorded = "-" if told is None else _n(told)
-        near.add_row(name.replace("_", " "), recorded, _n(simulated.mean), _range(simulated))
+        span = _range(simulated, signed=False)
+        near.add_row(name.replace("_", " "), recorded, _n(simulated.mean), span)
     say_table(near)
     if moment.hall:
         say(f"{moment.hall} orders that riders grab from the hall are left out")
@@ -279,7 +280,7 @@ def _n(value: float, signed: bool = False) -> str:
     return f"{value:+,.3f}" if signed else f"{value:,.3f}"
 
 
-def _range(value: Estimate) -> str:
+def _range(value: Estimate, signed: bool = True) -> str:
     if value.low is None or value.high is None:
         return "-"
-    return f"{_n(value.low, True)} to {_n(value.high, True)}"
+    return f"{_n(value.low, signed)} to {_n(value.high, signed)}"
