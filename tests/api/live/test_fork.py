@@ -119,6 +119,8 @@ def test_orders_cancelled_by_their_customers_are_cancelled_again(recorded, setti
     cancelled = [n for n, life in told.items() if life.state is OrderState.CANCELLED_CUSTOMER]
     assert len(cancelled) >= 2
     assert set(cancelled) == set(moment.cancels)
+    again = [name for name in cancelled if lives.by_id[name].state is not OrderState.DONE]
+    assert again, "not all of them are served before"
     for name in cancelled:
         life = lives.by_id[name]
         assert life.picked_ms or life.ended_ms == moment.cancels[name].at_ms
