@@ -152,15 +152,22 @@ class Columns:
         cells["first_stop"][row] = self._base[row] + first
         cells["stop_count"][row] = len(ahead)
 
+    def pass_stop(self, order: Order, index: int) -> None:
+        """The stop was the next one, and is over."""
+        row, cells = self.order_row[order.id], self.orders.cells
+        cells["first_index"][row] = index + 1
+        cells["first_stop"][row] = self._base[row] + index + 1
+        cells["stop_count"][row] = len(order.stops) - index - 1
+
     def set_declined(self, order: Order) -> None:
         """Who is not to be asked for the order lightly."""
         self._declined[order.id] = order.declined_by
-        self._told_declined = None
+        self._tell_declined(order.id)
 
     def drop_order(self, order_id: str) -> None:
         """Gives the order's rows back; its stops must be on no route any more."""
         if self._declined.pop(order_id, None) is not None:
-            self._told_declined = None
+            self._tell_declined(order_id)
         row = self.order_row.pop(order_id)
         cells = self.orders.cells
         cells["waiting"][row], cells["stop_count"][row] = False, 0
@@ -316,6 +323,7 @@ class Columns:
             self._told_riders = Ids(self.rider_ids)
         if self._told_declined is None:
             self._told_declined = self._declined_pairs()
+        self._told_declined.flags.writeable = False
         return Snapshot(
             at_ms=at_ms,
             law=self.law,
@@ -327,16 +335,22 @@ class Columns:
         )
 
     def _declined_pairs(self) -> I4:
-        """(order row, rider row) of every rider who has turned a live order down, sorted."""
-        found = {
-            (self.order_row[order_id], self.rider_row[rider_id])
-            for order_id, riders in self._declined.items()
-            for rider_id in riders
-            if rider_id in self.rider_row
-        }
-        pairs = np.array(sorted(found), np.int32).reshape(-1, 2)
-        pairs.flags.writeable = False
-        return pairs
+        """(order row, rider row) of every rider who has turned a live order down, in no order."""
+        pairs = [pair for order_id in self._declined for pair in self._declined_of(order_id)]
+        return np.array(pairs, np.int32).reshape(-1, 2)
+
+    def _declined_of(self, order_id: str) -> list[tuple[int, int]]:
+        """A rider who has no row yet may get one."""
+        row, known = self.order_row[order_id], self.rider_row
+        return [(row, known[r]) for r in self._declined.get(order_id, ()) if r in known]
+
+    def _tell_declined(self, order_id: str) -> None:
+        """Brings what snapshots share up to date, in a copy: there may be hundreds of pairs."""
+        told = self._told_declined
+        if told is not None:
+            own = np.array(self._declined_of(order_id), np.int32).reshape(-1, 2)
+            others = told[:, 0] != self.order_row[order_id]
+            self._told_declined = np.concatenate((told[others], own))
 
     def _bits(self, tenant: str, skills: tuple[str, ...], beyond: int = 0) -> int:
         """One bit a skill; each skill past the first SKILLS_MAX that a city names is `beyond`.

@@ -51,6 +51,8 @@ ENDED_MAX = 10_000  # ended orders that are remembered, so that nothing repeated
 _OPEN, _DONE, _OFFERED = OrderState.OPEN, OrderState.DONE, AssignmentState.OFFERED
 _DISPATCH = Matching.DISPATCH
 _OVER = ORDER.ends | {_DONE}
+# Dated when they are asked.
+_COMPLETE, _EXPIRE = Complete(at_ms=0), Expire(at_ms=0)
 
 
 class Known(Value, frozen=True, kw_only=True):
@@ -145,6 +147,18 @@ class Dispatcher:
         self._expiring: dict[str, int] = {}  # when the timer that expires the order is due
         self._resting: dict[str, tuple[int, int]] = {}  # unwritable: for how long, until when
         self._outbox: list[Effect] = []
+        # What a fact changes beyond the order itself; the others end an attempt, or the order.
+        self._follows: dict[type, Callable[[Order, Any, int], None]] = {
+            Scheduled: self._on_opened,
+            Opened: self._on_opened,
+            Offered: self._on_offered,
+            Accepted: self._on_accepted,
+            Heading: self._routes.heading,
+            Arrived: self._routes.arrived,
+            StopDone: self._routes.done,
+            StopFailed: self._routes.failed,
+            ReturnAdded: self._routes.returns,
+        }
 
     # --- in ---
 
@@ -239,7 +253,7 @@ class Dispatcher:
         """One timer an order: of two the earlier one, the other is left to come to nothing."""
         if due_ms < self._expiring.get(order_id, due_ms + 1):
             self._expiring[order_id] = due_ms
-            self._timers.set(due_ms, order_id, Expire(at_ms=0), pause_ms)
+            self._timers.set(due_ms, order_id, _EXPIRE, pause_ms)
 
     def _expire(self, order_id: str, due_ms: int, pause_ms: int) -> None:
         """Ends the search. A rider who is asked may still accept: it is armed again after him."""
@@ -327,41 +341,46 @@ class Dispatcher:
 
     def _on_event(self, event: Event, after: Order | None) -> None:
         order_id, fact = event.order_id, type(event.fact)
-        if fact is Placed:
-            if not self._has_seen(order_id):
-                self._on_placed(event, after)
-            return
-        if fact is Completed:
-            self._done.discard(order_id)
-            self._end(order_id)
-            return
         before = self._orders.get(order_id)
-        if before is None or event.seq <= before.version:
+        if before is None or fact is Completed:
+            self._on_first_or_last(event, after)
             return
-        if self._in_flight:
+        if event.seq <= before.version:
+            return
+        if order_id in self._in_flight:
             self._landed(order_id)
         self._resting.pop(order_id, None)
         order = self._orders[order_id] = evolve(before, event) if after is None else after
         columns = self.columns
         columns.orders.cells["version"][columns.order_row[order_id]] = order.version
-        self._wait(order_id, self._waits(order))
-        follow = _FOLLOWS.get(fact)
+        waits = order.state is _OPEN and self._waits(order)
+        if waits is not (order_id in self._waiting):
+            self._wait(order_id, waits)
+        follow = self._follows.get(fact)
         if follow is not None:
-            follow(self, order, event.fact, event.at_ms)
+            follow(order, event.fact, event.at_ms)
         elif before.assignment is not None and order.assignment is None:
             self._on_attempt_over(before, order)
         if order.state in _OVER:
             self._forget(order, event.at_ms)
 
+    def _on_first_or_last(self, event: Event, after: Order | None) -> None:
+        order_id, fact = event.order_id, event.fact
+        if isinstance(fact, Completed):
+            self._done.discard(order_id)
+            self._end(order_id)
+        elif isinstance(fact, Placed) and not self._has_seen(order_id):
+            order = self._orders[order_id] = evolve(fact.order, event) if after is None else after
+            self.columns.add_order(order)
+
     def _has_seen(self, order_id: str) -> bool:
         return order_id in self._orders or order_id in self._done or order_id in self._ended
 
-    def _on_placed(self, event: Event, after: Order | None) -> None:
-        fact = event.fact
-        assert isinstance(fact, Placed)
-        order = evolve(fact.order, event) if after is None else after
-        self._orders[event.order_id] = order
-        self.columns.add_order(order)
+    def _on_opened(self, order: Order, fact: Scheduled | Opened, at_ms: int) -> None:
+        self._arm(order)
+
+    def _on_accepted(self, order: Order, fact: Accepted, at_ms: int) -> None:
+        self._answered(fact.rider_id)
 
     def _on_offered(self, order: Order, fact: Offered, at_ms: int) -> None:
         self.columns.rider(fact.rider_id)
@@ -411,8 +430,6 @@ class Dispatcher:
         return self._now_ms < order.expires_at_ms and not rests
 
     def _wait(self, order_id: str, waiting: bool) -> None:
-        if waiting is (order_id in self._waiting):
-            return
         if waiting:
             self._waiting.add(order_id)
         else:
@@ -436,7 +453,7 @@ class Dispatcher:
 
     def _complete_later(self, order_id: str, at_ms: int) -> None:
         self._done.add(order_id)
-        self._timers.set(at_ms + self.policy.complete_after_ms, order_id, Complete(at_ms=0))
+        self._timers.set(at_ms + self.policy.complete_after_ms, order_id, _COMPLETE)
 
     def _still_due(self, order_id: str, command: Command) -> bool:
         order = self._orders.get(order_id)
@@ -466,17 +483,3 @@ _TAKES: dict[type, _Takes] = {
     PlanWritten: lambda self, written, _: self._on_written(written),
     Known: lambda self, known, _: self._on_known(known),
 }
-
-_Follows = Callable[[Dispatcher, Order, Any, int], None]
-_FOLLOWS: dict[type, _Follows] = {
-    Scheduled: lambda self, order, fact, at_ms: self._arm(order),
-    Opened: lambda self, order, fact, at_ms: self._arm(order),
-    Offered: Dispatcher._on_offered,
-    Accepted: lambda self, order, fact, at_ms: self._answered(fact.rider_id),
-    Heading: lambda self, order, fact, at_ms: self._routes.heading(order, fact, at_ms),
-    Arrived: lambda self, order, fact, at_ms: self._routes.arrived(order, fact, at_ms),
-    StopDone: lambda self, order, fact, at_ms: self._routes.done(order, fact, at_ms),
-    StopFailed: lambda self, order, fact, at_ms: self._routes.failed(order, fact, at_ms),
-    ReturnAdded: lambda self, order, fact, at_ms: self._routes.returns(order, fact, at_ms),
-}
-"""What a fact changes beyond the order itself. The other facts end an attempt, or the order."""

@@ -27,14 +27,14 @@ class Routes:
         """The rider's route as told: stops of `own` orders are put in, others only kept."""
         columns, row = self.columns, self.columns.rider_row[rider_id]
         current = columns.route(row)
-        held = set(current)
         wanted: list[int] = []
         for stop in told:
             order = self._orders.get(stop.order_id)
-            if order is None or order.stops[stop.stop].state in _STOP_ENDS:
+            if order is None:
                 continue
-            at = columns.stop_row(stop.order_id, stop.stop)
-            if at not in wanted and (at in held or stop.order_id in own):
+            at = columns.stop_row(order.id, stop.stop)
+            mine = order.id in own and order.stops[stop.stop].state not in _STOP_ENDS
+            if (mine or at in current) and at not in wanted:
                 wanted.append(at)
         if columns.riders.cells["locked"][row]:
             wanted = current[:1] + [s for s in wanted if s != current[0]]
@@ -70,7 +70,7 @@ class Routes:
         columns, row = self.columns, self.columns.rider_row[fact.rider_id]
         stop, at = order.stops[fact.stop], columns.stop_row(order.id, fact.stop)
         self._leave(row, at, at_ms + stop.leave_ms)
-        columns.set_progress(order)
+        columns.pass_stop(order, fact.stop)
         columns.add_load(row, stop.load)
         if stop.kind is _PICKUP:
             columns.recent.add(columns.stops.cells["x"][at], columns.stops.cells["y"][at])
@@ -81,7 +81,7 @@ class Routes:
         columns, row = self.columns, self.columns.rider_row[fact.rider_id]
         stop, at = order.stops[fact.stop], columns.stop_row(order.id, fact.stop)
         self._leave(row, at, at_ms + stop.leave_ms)
-        columns.set_progress(order)
+        columns.pass_stop(order, fact.stop)
         self.relock(row)
 
     def returns(self, order: Order, fact: ReturnAdded, at_ms: int) -> None:
@@ -97,7 +97,9 @@ class Routes:
         self.relock(row)
 
     def _leave(self, row: int, stop: int, free_ms: int) -> None:
-        self.columns.set_route(row, [s for s in self.columns.route(row) if s != stop])
+        route = self.columns.route(row)
+        if stop in route:
+            self.columns.set_route(row, [s for s in route if s != stop])
         self.columns.riders.cells["free_ms"][row] = free_ms
 
     def take_back(self, before: Order, rider_id: str) -> None:

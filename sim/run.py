@@ -189,26 +189,24 @@ class _Run:
         orders = len(self._demand)
         while (world.placed < orders or world.live) and not self._interrupted:
             due_ms, wake_ms = queue.next_at(), self._dispatcher.wake_at()
-            if wake_ms is not None:
+            if wake_ms is not None and (due_ms is None or wake_ms < due_ms):
                 # A tick later than the one before, or time would stand still.
                 wake_ms = max(wake_ms, queue.now_ms, self._ticked_ms + 1)
-            if wake_ms is None or (due_ms is not None and due_ms <= wake_ms):
-                if due_ms is None or due_ms > last_ms:
-                    end_ms = last_ms
-                    break
-                end_ms = due_ms
+            first = due_ms is not None and (wake_ms is None or due_ms <= wake_ms)
+            next_ms = due_ms if first else wake_ms
+            if next_ms is None or next_ms > last_ms:
+                end_ms = last_ms
+                break
+            end_ms = next_ms
+            if first:
                 due = queue.pop()
                 if isinstance(due, int):
-                    world.rider_due(due, due_ms)
+                    world.rider_due(due, next_ms)
                 else:
-                    due(due_ms)
+                    due(next_ms)
             else:
-                if wake_ms > last_ms:
-                    end_ms = last_ms
-                    break
-                end_ms = wake_ms
-                queue.advance(wake_ms)
-                self._tick(wake_ms)
+                queue.advance(next_ms)
+                self._tick(next_ms)
             effects = self._dispatcher.outbox()
             if effects:
                 self._carry_out(effects)
@@ -231,13 +229,13 @@ class _Run:
             self._dispatcher.receive(event, after)
         else:
             self._promises.add(event)
-            self._deliver(event)
+            self._deliver(event, after)
 
-    def _deliver(self, event: e.Event | e.RiderEvent) -> None:
+    def _deliver(self, event: e.Event | e.RiderEvent, after: Order | None) -> None:
         """To the dispatcher, in a run with faults."""
         if self._up:
             for told in self._faults.deliveries(event):
-                self._dispatcher.receive(told)
+                self._dispatcher.receive(told, after if told is event else None)
         if isinstance(event, e.Event) and isinstance(event.fact, e.Accepted):
             self._await_drop_out(event, event.fact)
 

@@ -8,6 +8,7 @@ from itertools import accumulate
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from dispatch import commands as c
 from dispatch import events as e
@@ -461,6 +462,12 @@ def test_an_order_that_is_handed_over_is_what_the_event_would_make_of_it(kit, se
             told.receive(x, it)
             folded.receive(x)
         assert told._orders == folded._orders
+        declined = {tuple(pair) for pair in told.columns.snapshot(kit.T0).declined.tolist()}
+        assert declined == {
+            (told.columns.order_row[order.id], told.columns.rider_row[rider_id])
+            for order in told._orders.values()
+            for rider_id in order.declined_by
+        }
     assert kit.view(told) == kit.view(folded)
     one, two = (d.columns.snapshot(kit.T0) for d in (told, folded))
     for table in ("stops", "orders", "riders"):
@@ -870,6 +877,26 @@ def test_a_late_fix_does_not_move_a_rider(kit, scene):
     assert where(scene, "r") == (500, 0)
     scene.dispatcher.receive(fixes(kit, ("r", 5000, 0, kit.T0 + 101)))
     assert where(scene, "r") == (5000, 0)
+
+
+def test_fixes_of_a_fleet_are_those_of_its_riders(kit):
+    """A fleet is looked up once; riders who come later are found all the same."""
+    one, two = kit.Scene(), kit.Scene()
+    fleet = tuple(f"r{i}" for i in range(30))
+    rng = np.random.default_rng(4)
+    for turn, comes in enumerate(rng.permutation(30)):
+        for scene in (one, two):
+            scene.rider(f"r{comes}")
+        which = np.sort(rng.choice(30, int(rng.integers(1, 30)), replace=False))
+        rows = [(fleet[i], *rng.uniform(-9, 9, 2), kit.T0 + int(rng.integers(9))) for i in which]
+        batch = fixes(kit, *rows)
+        one.dispatcher.receive(batch)
+        two.dispatcher.receive(structs.replace(batch, rider_id=fleet, which=which))
+        assert one.column("fix_ms", f"r{comes}") <= kit.T0 + 8
+        for name in ("x", "y", "fix_ms"):
+            column, same = (s.dispatcher.columns.riders[name] for s in (one, two))
+            assert column[: turn + 1].tolist() == same[: turn + 1].tolist()
+    assert len(set(column[:30].tolist())) > 3
 
 
 def test_fixes_of_strangers_and_empty_batches_are_left_alone(kit, scene):
