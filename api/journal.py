@@ -24,6 +24,7 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -162,6 +163,16 @@ class JournalWriter:
         self.close()
 
 
+def city_of(path: Path) -> str:
+    """Whose journal a file is, by its name."""
+    return path.stem.rpartition("-")[0]
+
+
+def started_ms(path: Path) -> int:
+    """When a journal was begun, by its name."""
+    return int(path.stem.rpartition("-")[2])
+
+
 def journals(folder: Path) -> list[Path]:
     """The journal files of a data folder, or of its `journal` folder, oldest first.
 
@@ -174,26 +185,61 @@ def journals(folder: Path) -> list[Path]:
         raise InvalidValue("folder", str(folder), f"a data folder ({error.strerror})") from None
     if not named:
         raise NoJournal(str(folder))
-    return sorted(named, key=lambda p: int(p.stem.rpartition("-")[2]))
+    return sorted(named, key=started_ms)
+
+
+class JournalReader:
+    """The records of one journal in order, read as they are asked for, one in memory at a time.
+
+    `offset` is the byte after the last record given, `size` the file's. A crash leaves a torn last
+    record, or zeros where the file had grown before its bytes were written: the records end there,
+    and `torn` is the number of bytes left over.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.size = path.stat().st_size
+        self.offset = 0
+        self.torn = 0
+
+    def __iter__(self) -> Iterator[Record]:
+        """Raises InvalidValue for a file that is no journal or of another version."""
+        with self.path.open("rb") as file:
+            # No limit to a record: one is all that a large city knew at its start.
+            unpacker = msgpack.Unpacker(file, raw=False, strict_map_key=False, max_buffer_size=0)
+            while (raw := self._next(unpacker)) is not None:
+                try:
+                    record = _decoded(raw, self.path)
+                except (TypeError, ValueError, msgspec.ValidationError) as error:
+                    if self._zeros_left():
+                        break
+                    raise self._wrong(raw, f"a record ({error})") from None
+                if self.offset == 0 and not isinstance(record, Start):
+                    raise InvalidValue(f"{self.path}[0]", raw[:1], "a start record")
+                self.offset = unpacker.tell()
+                yield record
+        self.torn = max(0, self.size - self.offset)
+
+    def _next(self, unpacker: msgpack.Unpacker) -> Any:
+        try:
+            return unpacker.unpack()
+        except msgpack.OutOfData:
+            return None
+        except (ValueError, msgpack.UnpackException) as error:
+            raise self._wrong("", f"a record ({error})") from None
+
+    def _wrong(self, raw: Any, expected: str) -> InvalidValue:
+        return InvalidValue(f"{self.path} at byte {self.offset}", repr(raw)[:80], expected)
+
+    def _zeros_left(self) -> bool:
+        with self.path.open("rb") as file:
+            file.seek(self.offset)
+            return not any(any(chunk) for chunk in iter(partial(file.read, 1 << 16), b""))
 
 
 def read_journal(path: Path) -> Iterator[Record]:
-    """The records in order; a torn last record, as a crash leaves it, is left out.
-
-    Raises InvalidValue for a file that is no journal or of another version.
-    """
-    with path.open("rb") as file:
-        unpacker = msgpack.Unpacker(file, raw=False, strict_map_key=False)
-        first = True
-        for raw in unpacker:
-            try:
-                record = _decoded(raw, path)
-            except (TypeError, ValueError, msgspec.ValidationError) as error:
-                raise InvalidValue(str(path), repr(raw)[:80], f"a record ({error})") from None
-            if first and not isinstance(record, Start):
-                raise InvalidValue(f"{path}[0]", raw[:1], "a start record")
-            first = False
-            yield record
+    """The records in order, up to a torn tail; raises as `JournalReader`."""
+    return iter(JournalReader(path))
 
 
 def _encoded(record: Record) -> list[Any]:

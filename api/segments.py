@@ -16,6 +16,7 @@ import contextlib
 import io
 import os
 import re
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -236,20 +237,56 @@ class SegmentWriter:
 # --- reading ----------------------------------------------------------------------------------
 
 
-def read(folder: Path, name: str, offset: int, length: int) -> Record:
-    """The record at a Ref. Raises MissingFile, and InvalidValue where no record lies."""
-    if not _NAME.fullmatch(name):
-        raise InvalidValue("segment", name, "a name like <gateway>-<opened_ms>.seg")
-    path = folder / name
-    try:
-        with path.open("rb") as file:
+FILES_OPEN_MAX = 8
+
+
+class SegmentReader:
+    """Reads records by their Refs; the files used last stay open until `close`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._files: OrderedDict[str, io.BufferedReader] = OrderedDict()
+        self._decode = msgspec.msgpack.Decoder(Record).decode
+
+    def read(self, name: str, offset: int, length: int) -> Record:
+        """The record at a Ref. Raises MissingFile, and InvalidValue where no record lies."""
+        try:
+            file = self._file(name)
             file.seek(offset)
-            data = file.read(length)
-        return msgspec.msgpack.decode(data, type=Record)
-    except FileNotFoundError:
-        raise MissingFile(str(path), "a record of fixes") from None
-    except (OSError, msgspec.DecodeError, UnicodeError):
-        raise InvalidValue(name, (offset, length), "the place of a record") from None
+            return self._decode(file.read(length))
+        except (OSError, msgspec.DecodeError, UnicodeError):
+            raise InvalidValue(name, (offset, length), "the place of a record") from None
+
+    def close(self) -> None:
+        while self._files:
+            self._files.popitem()[1].close()
+
+    def _file(self, name: str) -> io.BufferedReader:
+        file = self._files.pop(name, None)
+        if file is None:
+            file = self._open(name)
+        self._files[name] = file  # the newest
+        if len(self._files) > FILES_OPEN_MAX:
+            self._files.popitem(last=False)[1].close()
+        return file
+
+    def _open(self, name: str) -> io.BufferedReader:
+        if not _NAME.fullmatch(name):
+            raise InvalidValue("segment", name, "a name like <gateway>-<opened_ms>.seg")
+        path = self._folder / name
+        try:
+            return path.open("rb")
+        except FileNotFoundError:
+            raise MissingFile(str(path), "a record of fixes") from None
+
+
+def read(folder: Path, name: str, offset: int, length: int) -> Record:
+    """One record; raises as `SegmentReader.read`."""
+    reader = SegmentReader(folder)
+    try:
+        return reader.read(name, offset, length)
+    finally:
+        reader.close()
 
 
 def iterate(path: Path) -> Iterator[tuple[Ref, Record]]:

@@ -231,6 +231,39 @@ class RiderMind:
         self._route = told
         self._look_ahead()
 
+    def resume(
+        self, now_ms: int, seen: tuple[float, float, int], since_ms: int, stops: list[StopAhead]
+    ) -> None:
+        """He is on shift and under way already, as a recording left him.
+
+        `seen` is where he was last (x, y, ms), `stops` his route; since `since_ms` he stands at the
+        first stop if he has arrived there, or is done with the one before.
+        """
+        x, y, seen_ms = seen
+        self._shift, self._route = _ON, self._still_to_serve(stops)
+        self._stand(seen_ms, x, y)
+        if self._route:
+            first = self._route[0]
+            if first.known == _ARRIVED:
+                self._stand(since_ms, first.stop.x, first.stop.y)
+                self._phase = _AT_STOP
+                self._arrived_ms = since_ms + self._service_ms(first.stop.approach_ms)
+                self._due_ms = max(self._arrived_ms, first.stop.ready_ms)
+            else:
+                self._phase, self._due_ms = _LEAVING, max(seen_ms, since_ms)
+                if first.known == _HEADING:
+                    self._set_out([])
+            self._due_ms = max(self._due_ms, now_ms)
+        self._look_ahead()
+
+    def next_shift(self, x: float, y: float, start_ms: int, end_ms: int) -> None:
+        """He comes again, after a break; or stays for longer, if he has not gone yet."""
+        self._shift_end_ms = end_ms
+        if self._shift != _ON:
+            self._shift, self._shift_start_ms, self.due_ms = _BEFORE, start_ms, start_ms
+            self._stand(start_ms, x, y)
+        self._look_ahead()
+
     # --- what he does ---
 
     def wake_at(self) -> int | None:

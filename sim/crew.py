@@ -24,8 +24,9 @@ class Member:
     """One rider: as he is registered (off shift), where he starts (metres and degrees), his shift
     in ms UTC.
 
-    Where his speed or his mind changes in the course of the day, `conditions` say by how much his
-    true speed differs from the registered one, which is his mean over the shift without rain.
+    `pace` is his true speed by the registered one. Where his speed or his mind changes in the
+    course of the day, `conditions` say by how much more his true speed differs from the registered
+    one, which is his mean over the shift without rain.
     """
 
     rider: Rider
@@ -34,6 +35,7 @@ class Member:
     place: Place
     shift_start_ms: int
     shift_end_ms: int
+    pace: float = 1.0
     conditions: Conditions | None = None
 
 

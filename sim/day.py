@@ -6,11 +6,25 @@ A day is fixed before anything is decided, so that one day can be run again with
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
-from sim.city import build_city
+from sim.city import I8, build_city
 from sim.crew import Member, draw_crew
-from sim.demand import Demand, draw_demand
+from sim.demand import OrderRequest, draw_demand
 from sim.scenario import Scenario
+
+
+class Requests(Protocol):
+    """Order requests by time: `Demand`, or those of a recording."""
+
+    @property
+    def at_ms(self) -> I8: ...
+
+    def __len__(self) -> int: ...
+
+    def request(self, i: int) -> OrderRequest: ...
+
+    def tips(self) -> dict[str, int]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -19,7 +33,7 @@ class Day:
     scenario's city from its `start_ms` on."""
 
     scenario: Scenario
-    demand: Demand
+    demand: Requests
     crew: tuple[Member, ...]
 
 

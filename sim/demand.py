@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from dispatch.model import Place, StopKind, Value
+from dispatch.model import Order, Place, StopKind, Value
 from dispatch.registry import OrderForm, StopForm, job_type
 from dispatch.snapshot import NEVER
 from geo.errors import InvalidValue
@@ -30,8 +30,9 @@ class OrderRequest(Value, frozen=True, kw_only=True):
 
     The form's pickup is ready, as told, at its `earliest_ms`, and truly at `ready_ms`. The customer
     cancels at `cancel_at_ms` what is not picked up by then, or never (None). `promise_ms` is what
-    a real day has promised; None for what the job type promises. One who does not come to the
-    door lets the rider wait there for `no_answer_ms`; who has the goods gives `tip_fen`.
+    a real day has promised; None for what the job type promises. `given` is the whole order where
+    it was recorded: then the form is not looked at. One who does not come to the door lets the
+    rider wait there for `no_answer_ms`; who has the goods gives `tip_fen`.
     """
 
     order_id: str
@@ -43,6 +44,7 @@ class OrderRequest(Value, frozen=True, kw_only=True):
     promise_ms: int | None = None
     no_answer_ms: int | None = None
     tip_fen: int = 0
+    given: Order | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

@@ -6,9 +6,10 @@ Everything is a function of (scenario, seed); the stopwatch that the caller hand
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 from msgspec.structs import replace
 
@@ -56,6 +57,15 @@ Due = Callable[[int], None] | int
 """What waits in the queue: something to call with the time, or the row of a rider to look after."""
 
 
+class Since(Protocol):
+    """A state to go on from, and what is bound to happen after it, as (ms, what)."""
+
+    def enter(self, world: World) -> None: ...
+
+    @property
+    def facts(self) -> Sequence[tuple[int, Callable[[World, int], None]]]: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
     """How far a run is: orders placed, and those of them that are done or ended, of `orders`."""
@@ -101,6 +111,7 @@ def simulate(
     progress: Callable[[Progress], None] | None = None,
     on_event: Callable[[e.Event | e.RiderEvent], None] | None = None,
     stop: Callable[[], bool] | None = None,
+    since: Since | None = None,
 ) -> Outcome:
     """Runs the scenario to its end: the given day, or the one that scenario and seed draw.
 
@@ -108,8 +119,10 @@ def simulate(
     the same place and start, else InvalidValue. `stopwatch` gives seconds from any origin;
     `progress` is called once a simulated minute; `on_event` sees every event. `stop` is asked once
     a simulated minute: at a true answer the run ends there, and its figures are those up to then.
+    `since` puts a city that is under way into the world before it begins; the figures are then
+    without what was placed before.
     """
-    return _Run(scenario, seed, day, stopwatch, progress, on_event, stop).to_the_end()
+    return _Run(scenario, seed, day, stopwatch, progress, on_event, stop, since).to_the_end()
 
 
 def _fitting(day: Day, scenario: Scenario) -> Day:
@@ -133,11 +146,13 @@ class _Run:
         progress: Callable[[Progress], None] | None,
         on_event: Callable[[e.Event | e.RiderEvent], None] | None,
         stop: Callable[[], bool] | None,
+        since: Since | None,
     ) -> None:
         self._started = stopwatch()
         self._scenario, self._stopwatch = scenario, stopwatch
         self._progress, self._on_event = progress, on_event
         self._stop, self._interrupted = stop, False
+        self._since = since
         travel, plane = scenario.travel.build(), scenario.plane
         if travel.law is None:
             raise InvalidValue("travel.model", scenario.travel.model, "a model with a closed form")
@@ -167,6 +182,8 @@ class _Run:
         last_ms = scenario.start_ms + scenario.horizon_s * 1000
         end_ms = scenario.start_ms
         world.start()
+        if self._since is not None:
+            self._go_on_from(self._since)
         self._await_customer(0)
         self._await_faults()
         orders = len(self._demand)
@@ -194,6 +211,12 @@ class _Run:
             if effects:
                 self._carry_out(effects)
         return self._outcome(end_ms)
+
+    def _go_on_from(self, since: Since) -> None:
+        since.enter(self._world)
+        self._dispatcher.receive(self._world.known())
+        for at_ms, fact in since.facts:
+            self._queue.schedule(at_ms, partial(fact, self._world), _CUSTOMERS)
 
     # --- what happens ---
 

@@ -196,16 +196,63 @@ class World:
         """What the riders' phones have sent since the last call, the latest of each."""
         return self._fleet.fixes(now_ms)
 
+    # --- going on from a recording ---
+
+    def adopt(self, order: Order, customer: CustomerMind) -> None:
+        """A live order as it stands; who has it is to be resumed after."""
+        job = self._take_in(order, customer)
+        if order.assignment is not None:
+            job.ahead = [self._ahead(job, i) for i in range(len(order.stops))]
+
+    def resume(
+        self,
+        rider: Rider,
+        seen: tuple[float, float, int],
+        since_ms: int,
+        route: list[RouteStop],
+        now_ms: int,
+    ) -> None:
+        """The rider is on shift and has accepted the orders of his route, as `RiderMind.resume`."""
+        seat = self._seat_of[rider.id]
+        seat.rider, seat.route, seat.held = rider, list(route), {at.order_id for at in route}
+        ahead = [self._jobs[at.order_id].ahead[at.stop] for at in route]
+        seat.mind.resume(now_ms, seen, since_ms, ahead)
+        self._fleet.switch(seat.row, True, now_ms)
+        self._follow(seat)
+
+    def offer_again(self, order: Order, now_ms: int) -> None:
+        """The rider has not answered the order's live offer yet."""
+        live = order.assignment
+        assert live is not None
+        seat = self._seat_of[live.rider_id]
+        offer = OfferSeen(order_id=order.id, number=live.number, deadline_ms=live.deadline_ms)
+        seat.mind.offered(now_ms, offer)
+        self._follow(seat)
+
+    def next_shift(self, member: Member) -> None:
+        """The rider has one more shift, see `RiderMind.next_shift`."""
+        seat = self._seat_of[member.rider.id]
+        seat.member = member
+        seat.mind.next_shift(member.x, member.y, member.shift_start_ms, member.shift_end_ms)
+        self._follow(seat)
+
     # --- carrying out ---
 
     def _place(self, mind: CustomerMind, request: OrderRequest, now_ms: int) -> None:
+        order = request.given or self._ordered(request, now_ms)
+        self._take_in(order, mind)
+        self.placed += 1
+        self.ask(order.id, c.Confirm(at_ms=now_ms, open_at_ms=order.open_at_ms))
+
+    def _ordered(self, request: OrderRequest, now_ms: int) -> Order:
         kind = job_type(request.job_type)
         quote = _quoted(kind, request, now_ms)
-        order = kind.order(request.order_id, self._city, request.form, quote, now_ms)
-        self._jobs[order.id] = _Job(order, mind)
-        self.placed += 1
+        return kind.order(request.order_id, self._city, request.form, quote, now_ms)
+
+    def _take_in(self, order: Order, mind: CustomerMind) -> _Job:
+        job = self._jobs[order.id] = _Job(order, mind)
         self.live += 1
-        self.ask(order.id, c.Confirm(at_ms=now_ms))
+        return job
 
     def _report(self, seat: _Seat, action: Report, now_ms: int) -> None:
         device_ms = now_ms + seat.off_ms if seat.off_ms else None
@@ -422,7 +469,7 @@ def _seat(row: int, scenario: Scenario, member: Member, law: TravelLaw, seed: in
     mind = RiderMind(
         knobs=scenario.riders,
         law=law,
-        speed_mps=rider.speed_mps,
+        speed_mps=rider.speed_mps * member.pace,
         x=member.x,
         y=member.y,
         shift_start_ms=member.shift_start_ms,

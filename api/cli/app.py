@@ -32,6 +32,7 @@ app.add_typer(key, name="key")
 Data = Annotated[Path, typer.Option(help="The data folder.", envvar="HEXRUN_DATA")]
 Seed = Annotated[int, typer.Option(help="Names the random streams.", min=0)]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON line instead of a table.")]
+Zone = Annotated[str, typer.Option(help="Where times of day are told: an IANA name.")]
 ScenarioName = Annotated[
     str,
     typer.Argument(help="A shipped scenario or a YAML file.", autocompletion=completion.scenarios),
@@ -388,14 +389,57 @@ def sim_mdrp(
 
 @sim.command("replay")
 def sim_replay(
-    folder: Annotated[Path, typer.Argument(help="A live data folder with its journal.")],
+    folder: Annotated[Path, typer.Argument(help="A live data folder with its journals.")],
+    since: Annotated[str | None, typer.Option("--from", help="Rounds from then on.")] = None,
+    until: Annotated[str | None, typer.Option("--to", help="Rounds before then.")] = None,
+    zone: Zone = "Asia/Shanghai",
     as_json: AsJson = False,
 ) -> None:
-    """Replay a live journal and check that every round decides the same; exit code 1 if not."""
-    from api.cli.simulate import run_replay
+    """Replay live journals and check that every round decides the same; exit code 1 if not.
 
-    if not run_replay(folder, as_json):
+    Times are like 12:05 or 2026-06-01T12:05.
+    """
+    from api.cli.replay import run_replay
+
+    if not run_replay(folder, since, until, zone, as_json):
         raise typer.Exit(1)
+
+
+@sim.command("fork")
+def sim_fork(
+    folder: Annotated[Path, typer.Argument(help="A live data folder with its journals.")],
+    at: Annotated[str, typer.Option(help="From when on: 12:05, or 2026-06-01T12:05.")],
+    policy: Annotated[
+        Path,
+        typer.Option(
+            help="YAML with the knobs that are otherwise.", autocompletion=completion.yaml_files
+        ),
+    ],
+    until: Annotated[str | None, typer.Option(help="Orders come until then.")] = None,
+    seed: Seed = 1,
+    replicas: Annotated[int, typer.Option(help="So many seeds.", min=1, max=1000)] = 10,
+    city: Annotated[str | None, typer.Option(help="Where the folder has several.")] = None,
+    zone: Zone = "Asia/Shanghai",
+    as_json: AsJson = False,
+) -> None:
+    """Go on from a recorded moment with another policy, and report the difference with its causes.
+
+    Both the recorded policy and the other one are simulated, on the same orders and seeds.
+    """
+    from api.cli.fork import run_fork
+
+    code = run_fork(
+        folder,
+        at=at,
+        policy=policy,
+        until=until,
+        city=city,
+        zone_name=zone,
+        seed=seed,
+        replicas=replicas,
+        as_json=as_json,
+    )
+    raise typer.Exit(code)
 
 
 @jobs.command("list")

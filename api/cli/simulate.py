@@ -1,11 +1,9 @@
-"""`hexrun sim run`, `mdrp` and `replay`: with a progress bar, and a table or JSON at the end."""
+"""`hexrun sim run` and `mdrp`: with a progress bar, and a table or JSON at the end."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-
-from rich.console import Console
 
 from api.cli.interrupt import INTERRUPTED, stoppable
 from api.cli.output import say_table
@@ -23,7 +21,6 @@ from sim.report import figures, rows
 from sim.run import Progress
 from sim.scenario import Scenario
 
-SHOWN_DIFFERENT = 10
 IN_TABLE = ("city", "orders_created", "orders_delivered", "on_time_share", "click_to_door_mean_min")
 
 
@@ -110,27 +107,3 @@ def run_mdrp(folder: Path, out: Path | None, as_json: bool) -> None:
     if out is not None:
         write_solution(result, out)
     show(folder.name, result.metrics, as_json)
-
-
-def run_replay(folder: Path, as_json: bool) -> bool:
-    """Replays a live journal; True when every round decided the same."""
-    from api.replay import replay_folder
-
-    with bar(f"replay {folder}", None, "rounds") as (progress, task):
-        result = replay_folder(folder, lambda rounds: progress.update(task, completed=rounds))
-    found = {
-        "journals": result.files,
-        "rounds": result.rounds,
-        "rounds_equal": result.equal,
-        "rounds_greedy": result.greedy,
-        "refused_plans": result.refused,
-        "journals_broken": result.broken,
-        "journals_after_a_gap": result.gaps,
-        "events": result.events,
-        "fixes": result.fixes,
-        "all_equal": result.ok,
-    }
-    show(f"replay {folder}", found, as_json)
-    for at_ms, recorded, replayed in result.different[:SHOWN_DIFFERENT]:
-        Console(stderr=True).print(f"round {at_ms}: recorded {recorded}, replayed {replayed}")
-    return result.ok

@@ -16,14 +16,14 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Demo:
-    def __init__(self, folder):
-        self.folder = folder
+    def __init__(self, folder, minutes=MINUTES):
+        self.folder, self.minutes = folder, minutes
         environment = {k: v for k, v in os.environ.items() if not k.startswith("HEXRUN_")}
         for name in ("HEXRUN_HTTP_PORT", "HEXRUN_STREAM_PORT"):
             environment[name] = str(free_port())
         self.began_s = time.monotonic()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "api.cli", "demo", "--minutes", str(MINUTES), "--headless",
+            [sys.executable, "-m", "api.cli", "demo", "--minutes", str(minutes), "--headless",
              "--json", "--data", str(folder)],
             cwd=ROOT,
             env=environment,
@@ -45,7 +45,7 @@ class Demo:
     def end(self):
         """(exit code, last JSON line, stderr) once it has ended by itself."""
         if self._ended is None:
-            out, err = self.process.communicate(timeout=180)
+            out, err = self.process.communicate(timeout=180 + 60 * self.minutes)
             assert out.strip(), f"no KPIs: {err}"
             self._ended = self.process.returncode, json.loads(out.splitlines()[-1]), err
         return self._ended
@@ -57,6 +57,11 @@ def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="session")
+def make_demo():
+    return Demo
 
 
 @pytest.fixture(scope="session")
