@@ -40,6 +40,7 @@ test-long: install
 bench: install
 	$(RUN)/python -m pytest bench --benchmark-only $(ARGS)
 	$(RUN)/python -m bench speed round --json
+	$(RUN)/python -m bench speed core --json
 
 chaos: install
 	@command -v gcc >/dev/null || scripts/debian-packages gcc libc6-dev

@@ -15,5 +15,7 @@ features    one promise or price each: they fill the columns of cost
 engine      `decide(snapshot, policy) -> Plan`
 referee     checks a plan, sharing no code with the solver
 registry    job types by name; `jobs` holds ours
+columns     the dispatcher's rows of orders, stops and riders, of `tables`; `routes` in them
+messages    what the dispatcher is told and what it asks for
 dispatcher  the sans-I/O loop around decide: events in, effects out
 """

@@ -13,10 +13,10 @@ from itertools import repeat
 import numpy as np
 
 from dispatch.lifecycle import STOP
+from dispatch.messages import Fixes
 from dispatch.model import LOAD_DIMENSIONS, Order, Rider, Stop, StopKind, StopState
 from dispatch.snapshot import (
     DROPOFF,
-    F8,
     I4,
     I8,
     NEVER,
@@ -223,13 +223,17 @@ class Columns:
         if at_ms > fix_ms[row]:
             fix_ms[row] = at_ms
 
-    def move_riders(
-        self, rider_id: tuple[str, ...], which: I8 | None, lat: F8, lon: F8, at_ms: I8
-    ) -> None:
-        """Takes a batch of `Fixes`. Only newer ones: a phone may deliver late what it recorded
-        long ago. Raises InvalidValue for a point that is none, and has changed nothing then."""
-        column = self.riders
-        row = self._rows_of(rider_id) if which is None else self._rows_in_fleet(rider_id, which)
+    def move_riders(self, fixes: Fixes) -> None:
+        """Only newer ones: a phone may deliver late what it recorded long ago.
+
+        Raises InvalidValue for a point that is none, and has changed nothing then.
+        """
+        column, which = self.riders, fixes.which
+        lat, lon, at_ms = fixes.lat, fixes.lon, fixes.at_ms
+        if which is None:
+            row = self._rows_of(fixes.rider_id)
+        else:
+            row = self._rows_in_fleet(fixes.rider_id, which)
         newer = row >= 0
         newer &= at_ms >= column["fix_ms"][row]
         if np.count_nonzero(newer) < len(row):

@@ -32,17 +32,40 @@ from dispatch.events import (
     WentOnShift,
 )
 from dispatch.lifecycle import ORDER
-from dispatch.model import AssignmentState, Matching, Order, OrderState, Rider, Value
+from dispatch.messages import (
+    Ask,
+    Decide,
+    Decided,
+    Effect,
+    Fixes,
+    Known,
+    Message,
+    PlanWritten,
+    WritePlan,
+)
+from dispatch.model import AssignmentState, Matching, Order, OrderState, Rider
 from dispatch.plan import Plan
 from dispatch.policy import Policy
 from dispatch.restart import resume
 from dispatch.routes import Routes
-from dispatch.snapshot import F8, I8, Snapshot
 from dispatch.timers import REPEAT_MS, Timers, longer
 from dispatch.transitions import evolve
 from geo.distance import Plane
 from geo.errors import InvalidValue
 from geo.travel import TravelModel
+
+__all__ = [
+    "Ask",
+    "Decide",
+    "Decided",
+    "Dispatcher",
+    "Effect",
+    "Fixes",
+    "Known",
+    "Message",
+    "PlanWritten",
+    "WritePlan",
+]
 
 REST_MS, REST_MAX_MS = 10_000, 300_000
 UNWRITABLE = "unwritable"  # a dropped offer's reason: the store can write none of this order
@@ -53,66 +76,6 @@ _DISPATCH = Matching.DISPATCH
 _OVER = ORDER.ends | {_DONE}
 # Dated when they are asked.
 _COMPLETE, _EXPIRE = Complete(at_ms=0), Expire(at_ms=0)
-
-
-class Known(Value, frozen=True, kw_only=True):
-    """The live orders and the riders on shift when a dispatcher starts."""
-
-    orders: tuple[Order, ...]
-    riders: tuple[Rider, ...]
-
-
-class Fixes(Value, frozen=True, kw_only=True, eq=False):
-    """A batch of positions, one row a fix: WGS-84 degrees and device time in ms.
-
-    `rider_id` names whose fix each is. Where `which` is given, `rider_id` is a whole fleet, the
-    same tuple from batch to batch, and `which` the places in it, each at most once.
-    """
-
-    rider_id: tuple[str, ...]
-    lat: F8
-    lon: F8
-    at_ms: I8
-    which: I8 | None = None
-
-
-class Decided(Value, frozen=True, kw_only=True):
-    """The plan that answers a `Decide`."""
-
-    plan: Plan
-
-
-class PlanWritten(Value, frozen=True, kw_only=True):
-    """The plan of `at_ms` stands in the store, but for the orders in `dropped`: (id, code)."""
-
-    at_ms: int
-    dropped: tuple[tuple[str, str], ...] = ()
-
-
-Message = Known | Fixes | Decided | PlanWritten | Event | RiderEvent
-
-
-class Decide(Value, frozen=True, kw_only=True, eq=False):
-    """Effect: run `engine.decide` on this snapshot and give the plan back as `Decided`."""
-
-    snapshot: Snapshot
-
-
-class WritePlan(Value, frozen=True, kw_only=True):
-    """Effect: apply these offers, each on its own, and answer with `PlanWritten`."""
-
-    plan: Plan
-    offers: tuple[tuple[str, Offer], ...]
-
-
-class Ask(Value, frozen=True, kw_only=True):
-    """Effect: apply the command to the order; a refusal changes nothing and needs no answer."""
-
-    order_id: str
-    command: Command
-
-
-Effect = Decide | WritePlan | Ask
 
 
 class Dispatcher:
@@ -266,9 +229,6 @@ class Dispatcher:
         self._wait(order_id, False)
         self._outbox.append(Ask(order_id=order_id, command=Expire(at_ms=self._now_ms)))
         self._expire_at(self._now_ms + pause_ms, order_id, longer(pause_ms))
-
-    def _on_fixes(self, fixes: Fixes) -> None:
-        self.columns.move_riders(fixes.rider_id, fixes.which, fixes.lat, fixes.lon, fixes.at_ms)
 
     def _on_rider_event(self, event: RiderEvent) -> None:
         if event.seq <= self._rider_seq.get(event.rider_id, 0):
@@ -478,7 +438,7 @@ _Takes = Callable[[Dispatcher, Any, Order | None], None]
 _TAKES: dict[type, _Takes] = {
     Event: Dispatcher._on_event,
     RiderEvent: lambda self, event, _: self._on_rider_event(event),
-    Fixes: lambda self, fixes, _: self._on_fixes(fixes),
+    Fixes: lambda self, fixes, _: self.columns.move_riders(fixes),
     Decided: lambda self, decided, _: self._on_decided(decided.plan),
     PlanWritten: lambda self, written, _: self._on_written(written),
     Known: lambda self, known, _: self._on_known(known),
