@@ -223,11 +223,14 @@ def test_doors_lie_in_the_cells_of_the_table_and_the_rest_where_doors_are():
         Doors(cell=CELL, door_cell=there, share=0.6),
         Doors(cell=ANY, door_cell=west, share=1.0),
     )
-    demand = draw_day(changed(TABLE, demand={"doors": doors, "factor": 20.0}), 3).demand
+    burst = Burst(at_h=0.5, lat=HERE[0], lon=HERE[1], orders=400, radius_m=5_000.0)  # of both cells
+    table = changed(TABLE, demand={"doors": doors, "factor": 20.0}, bursts=(burst,))
+    demand = draw_day(table, 3).demand
     mine = cells_of(demand.pickup_lat, demand.pickup_lon) == of_text(CELL)
     door = cells_of(demand.door_lat, demand.door_lon, 9)
     n = int(mine.sum())
     assert (door[mine] == of_text(there)).mean() == pytest.approx(0.6, abs=4 * np.sqrt(0.24 / n))
+    assert (door[~mine] == of_text(there)).mean() < 0.04  # the table says nothing of that cell
     # Of the rest those go west that are as far away as the doors there.
     assert (door[mine] == of_text(west)).mean() > 5 * (door[~mine] == of_text(west)).mean() > 0
 
