@@ -34,6 +34,13 @@ def test_haversine_is_the_angle_between_the_vectors(lat1, lon1, lat2, lon2):
     assert haversine_m(lat1, lon1, lat2, lon2) == pytest.approx(angle * EARTH_RADIUS_M, abs=0.2)
 
 
+@given(st.floats(-90, 90), st.floats(-180, 180), st.floats(-90, 90), st.floats(-180, 180))
+def test_two_points_are_as_far_apart_as_two_arrays_of_one(lat1, lon1, lat2, lon2):
+    points = (lat1, lon1, lat2, lon2)
+    arrays = haversine_m(*(np.array([degrees]) for degrees in points))
+    assert haversine_m(*points) == pytest.approx(arrays[0], abs=0.2)  # at the antipodes
+
+
 def test_haversine_broadcasts_and_keeps_floats():
     assert type(haversine_m(31.0, 121.0, 31.1, 121.1)) is float
     lat = np.array([31.0, 31.1, 31.2])
