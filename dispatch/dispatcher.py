@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from heapq import heappop, heappush
 from typing import Any
 
 from msgspec.structs import replace
@@ -86,7 +87,9 @@ class Dispatcher:
     complete) become `Ask` effects, repeated for as long as they are not answered. An order waits
     for a rider until it expires; what expires while a rider is asked is asked to expire as soon as
     that is over. One whose offers are `UNWRITABLE` is left out of rounds for ever longer, up to
-    REST_MAX_MS, so that it takes no rider from the others.
+    REST_MAX_MS, so that it takes no rider from the others. One that is to be served later is left
+    out until a rider `look_ahead_ms` away would have to be told of it (`policy.commit_ahead_ms`
+    before he leaves): until then a round could only put it off once more.
     """
 
     def __init__(self, city: str, plane: Plane, travel: TravelModel, policy: Policy) -> None:
@@ -109,6 +112,7 @@ class Dispatcher:
         self._ended: OrderedDict[str, None] = OrderedDict()  # the latest, oldest first
         self._expiring: dict[str, int] = {}  # when the timer that expires the order is due
         self._resting: dict[str, tuple[int, int]] = {}  # unwritable: for how long, until when
+        self._early: list[tuple[int, str]] = []  # heap: (when it is to be looked at, order id)
         self._outbox: list[Effect] = []
         # What a fact changes beyond the order itself; the others end an attempt, or the order.
         self._follows: dict[type, Callable[[Order, Any, int], None]] = {
@@ -146,6 +150,10 @@ class Dispatcher:
                 timers.set(now_ms + pause_ms, order_id, command, longer(pause_ms))
         if self._resting:
             self._wake(now_ms)
+        while self._early and self._early[0][0] <= now_ms:
+            order = self._orders.get(heappop(self._early)[1])
+            if order is not None and order.id not in self._in_flight:
+                self._wait(order.id, self._waits(order))
         if now_ms >= self._next_round and self._waiting and not self._deciding:
             tick = self.policy.tick_ms
             self._next_round = (now_ms // tick + 1) * tick
@@ -163,6 +171,8 @@ class Dispatcher:
         due_ms = self._timers.next_ms
         if self._waiting and not self._deciding and (due_ms is None or self._next_round < due_ms):
             due_ms = self._next_round
+        if self._early and (due_ms is None or self._early[0][0] < due_ms):
+            due_ms = self._early[0][0]
         if self._resting:
             rested = [until_ms for _, until_ms in self._resting.values() if until_ms > self._now_ms]
             due_ms = min(rested if due_ms is None else [due_ms, *rested], default=None)
@@ -387,7 +397,19 @@ class Dispatcher:
         if not _is_free(order) or order.matching is not _DISPATCH:
             return False
         rests = order.id in self._resting and self._now_ms < self._resting[order.id][1]
-        return self._now_ms < order.expires_at_ms and not rests
+        return self._now_ms < order.expires_at_ms and not rests and not self._is_early(order)
+
+    def _is_early(self, order: Order) -> bool:
+        """Then it comes back when it is no longer."""
+        first = order.stops[0]
+        if first.earliest_ms is None:
+            return False
+        ahead_ms = self.policy.commit_ahead_ms + self.policy.look_ahead_ms
+        look_ms = first.earliest_ms - first.approach_ms - ahead_ms
+        if look_ms <= self._now_ms:
+            return False
+        heappush(self._early, (look_ms, order.id))
+        return True
 
     def _wait(self, order_id: str, waiting: bool) -> None:
         if waiting:

@@ -36,5 +36,6 @@ def mdrp_policy() -> Policy:
         end_weight=0,
         unassigned_ms=24 * 60 * MINUTE_MS,
         commit_ahead_ms=0,
+        look_ahead_ms=24 * 60 * MINUTE_MS,
         **RULES,
     )
