@@ -158,7 +158,7 @@ def test_workers_end_with_a_parent_that_is_killed(file):
     running = hexrun("sim", "run", file(LONG), "--workers", 2)
     workers = workers_of(running)
     running.kill()
-    running.communicate()
+    running.wait()  # not communicate: workers that live on would hold its pipes
     until(lambda: not any(map(is_alive, workers)), "workers end")
 
 
