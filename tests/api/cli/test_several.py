@@ -93,7 +93,7 @@ def is_alive(pid):
 def test_one_process_or_two_give_the_same(file):
     path = file(PAIR)
     one, two = (figures("sim", "run", path, "--workers", n, "--json") for n in (1, 2))
-    machine = ("_s", "_mib", "_ms_p95")
+    machine = ("_s", "_mib", "_ms_p95", "_us_per_event")
     assert len(one["cities"]) == 3
     for shown in (one, two, *one["cities"], *two["cities"]):
         for name in [name for name in shown if name.endswith(machine)]:
