@@ -317,3 +317,24 @@ def test_where_many_cost_the_same(kit, seed):
     same(scene.snapshot(), policy, seen)
     same(scene.snapshot(), policy, None, GREEDY)
     assert seen.bundled
+
+
+def test_a_ride_with_a_limit_may_get_too_long_by_beginning_earlier(kit, scene):
+    """He shares the new order's short approach and picks up earlier, waits at the next stop as
+    before, and ends the ride as before: it is longer, although nothing behind it has moved."""
+    door = {"place_id": "m"}
+    scene.rider("r", 0, 0)
+    ready = {"earliest_ms": kit.T0 + 20 * kit.MINUTE}
+    scene.place("waits", (500, 0), (3000, 0), pickup=ready)
+    scene.place("long", (0, 0), (1000, 0), pickup=door | {"approach_ms": 200_000},
+                ride_max_ms=20 * kit.MINUTE)  # fmt: skip
+    route = [("long", 0), ("waits", 0), ("long", 1), ("waits", 1)]
+    scene.give("waits", "r")
+    scene.give("long", "r", route=route)
+    scene.place("new", (0, 0), (480, 0), pickup=door | {"approach_ms": 0})
+    same(scene.snapshot(), scene.policy)
+    for extra_ms in range(-400_000, 400_000, 20_000):
+        tight = scene.snapshot().orders.ride_max_ms.copy()
+        tight[scene.dispatcher.columns.order_row["long"]] = 20 * kit.MINUTE + extra_ms
+        snapshot = scene.snapshot()
+        same(replace(snapshot, orders=replace(snapshot.orders, ride_max_ms=tight)), scene.policy)
