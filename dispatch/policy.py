@@ -36,7 +36,7 @@ class Policy:
     stale_after_ms: int = 180_000  # a phone so long silent is stale; clocks are 2 minutes apart
     # commitment
     commit_ahead_ms: int = 600_000  # offer when the rider would have to leave within this
-    look_ahead_ms: int = 900_000  # rounds leave out what even a rider so far away need not leave for
+    look_ahead_ms: int = 900_000  # no rounds for what a rider so far away need not leave for
     offer_ms: int = 20_000
     complete_after_ms: int = 7_200_000
     hall_orders_max: int = 3  # who serves so many orders claims no more from the hall
