@@ -14,6 +14,8 @@ $(STAMP): requirements.lock pyproject.toml
 	@test -x $(RUN)/pip || $(PYTHON) -m venv --clear $(VENV)
 	@$(RUN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock >&2
 	@$(RUN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . >&2
+	@echo "hexrun: compiling its kernels (once; half a minute)" >&2
+	@$(RUN)/python -m dispatch.warm
 	@touch $@
 
 demo: install

@@ -1,4 +1,4 @@
-"""Loads every kernel by deciding one small round; called when a service starts."""
+"""Loads every kernel by deciding one small round: when a service starts, and once at installing."""
 
 from __future__ import annotations
 
@@ -33,3 +33,7 @@ def warm_up() -> None:
     for effect in dispatcher.outbox():
         assert isinstance(effect, Decide)
         decide(effect.snapshot, policy)
+
+
+if __name__ == "__main__":
+    warm_up()

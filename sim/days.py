@@ -16,6 +16,7 @@ from dispatch.model import Place, Rider, StopKind
 from dispatch.policy import Policy
 from dispatch.registry import job_type
 from dispatch.snapshot import NEVER
+from dispatch.vehicles import LEGAL_SPEED_MPS
 from geo.distance import Plane
 from geo.errors import InvalidValue
 from sim.crew import Member
@@ -40,26 +41,16 @@ DETOUR = 1.4
 RADIUS_M = 50_000.0
 """A courier farther than this from the middle of the pickups came on in another city."""
 SPEED_MIN_MPS = 0.5
+_ON_FOOT = "foot"
 RUN_DRY_S = 3 * 3600
 """After the last order is placed and ready so much time is left to bring it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """A vehicle's mean speed in a city, stops at lights included, and the most it may go, km/h."""
-
-    mean_kmh: float
-    most_kmh: float
-
-
-PACES = {
-    "foot": Pace(5.0, 9.0),
-    "walking": Pace(5.0, 9.0),
-    "bicycle": Pace(15.0, 25.0),
-    "scooter": Pace(21.6, 25.0),  # GB 17761: an electric bicycle goes 25 km/h at most
-    "motorcycle": Pace(23.0, 60.0),
-    "car": Pace(25.0, 60.0),
-}
+MEAN_KMH = {"foot": 5.0, "bicycle": 15.0, "scooter": 21.6, "motorcycle": 23.0, "car": 25.0}
+"""A vehicle's mean speed in a city, stops at lights included."""
+DAY_POLICY = Policy(version="day", tick_ms=5_000, look_ahead_ms=120_000)
+"""A log's orders may be ready an hour after they were placed: until two minutes before its rider is
+told, an order costs no round."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,7 +96,7 @@ def real_day(
         raise InvalidValue(
             "couriers", share, f"a share that leaves one of {len(couriers)} couriers"
         )
-    scenario = _scenario(name, orders, len(rows), plane, policy or Policy())
+    scenario = _scenario(name, orders, len(rows), plane, policy or DAY_POLICY)
     crew = _crew(scenario, couriers, rows, x, y, seed)
     day = Day(scenario=scenario, demand=demand_of(orders, told=told), crew=crew)
     return RealDay(
@@ -231,7 +222,7 @@ class DayBook:
 
 def fastest_mps(crew: tuple[Member, ...]) -> float:
     """The mean speed of the fastest kind of vehicle in the crew."""
-    return max(PACES[member.rider.vehicle].mean_kmh for member in crew) / 3.6
+    return max(MEAN_KMH[member.rider.vehicle] for member in crew) / 3.6
 
 
 def _plane(orders: OrderLog) -> Plane:
@@ -272,9 +263,9 @@ def _crew(
 ) -> tuple[Member, ...]:
     knobs, city = scenario.riders, scenario.city.name
     spread = stream(seed, "day", "speeds").standard_normal(len(couriers))
-    paces = [PACES[vehicle] for vehicle in couriers.vehicle]
-    mean = np.array([pace.mean_kmh for pace in paces]) / 3.6
-    most = np.array([pace.most_kmh for pace in paces]) / 3.6
+    vehicle = [_ON_FOOT if name == "walking" else name for name in couriers.vehicle]
+    mean = np.array([MEAN_KMH[name] for name in vehicle]) / 3.6
+    most = np.array([LEGAL_SPEED_MPS[name] for name in vehicle])
     speed = np.clip(mean * (1.0 + knobs.speed_spread * spread), SPEED_MIN_MPS, most)
     lat, lon = couriers.lat.tolist(), couriers.lon.tolist()
     on_ms, off_ms = couriers.on_ms.tolist(), couriers.off_ms.tolist()
@@ -283,7 +274,7 @@ def _crew(
             rider=Rider(
                 id=couriers.id[i],
                 city=city,
-                vehicle=couriers.vehicle[i],
+                vehicle=vehicle[i],
                 speed_mps=float(speed[i]),
                 capacity=(knobs.capacity,),
             ),

@@ -74,9 +74,8 @@ def run(options: DayOptions) -> int:
     from api.cli.output import show
     from api.cli.progress import bar, simulated
     from api.clock import monotonic_s
-    from dispatch.policy import Policy
     from sim.commands import run_scenario
-    from sim.days import DayBook, fastest_mps, real_day
+    from sim.days import DAY_POLICY, DayBook, fastest_mps, real_day
     from sim.logs.reading import COURIERS_NAME, MDRP_NAME, read_couriers, read_log
     from sim.policies import read_policy
     from sim.report import figures
@@ -93,7 +92,7 @@ def run(options: DayOptions) -> int:
     for report in (orders.report, couriers.report):
         if not report.good:
             typer.echo("\n".join(report.lines()), err=True)
-    policy = Policy() if options.policy is None else read_policy(options.policy, Policy())
+    policy = DAY_POLICY if options.policy is None else read_policy(options.policy, DAY_POLICY)
     real = real_day(
         f"day-{folder.resolve().name}",
         orders.log,

@@ -328,6 +328,35 @@ def test_no_round_while_nothing_waits(kit, scene):
     assert scene.dispatcher.outbox() == []
 
 
+def test_rounds_leave_out_what_is_far_too_early(kit):
+    """Ready in an hour, 30 s to approach: looked at 15 minutes before, 10 + 5 ahead."""
+    policy = Policy(commit_ahead_ms=600_000, look_ahead_ms=300_000)
+    look_ms = kit.T0 + 60 * kit.MINUTE - 30_000 - 900_000
+    scene = kit.Scene(policy)
+    scene.rider("r")
+    pickup = {"earliest_ms": kit.T0 + 60 * kit.MINUTE}
+    late = {"expires_at_ms": kit.T0 + 200 * kit.MINUTE}
+    scene.place("early", pickup=pickup, **late)
+    assert scene.dispatcher.wake_at() == look_ms
+    scene.dispatcher.tick(look_ms - 1)
+    assert scene.dispatcher.outbox() == []
+    scene.place("now", (90, 0), **late)
+    snapshot, plan = scene.decide(look_ms - 1)
+    assert [snapshot.orders.id[row] for row in np.flatnonzero(snapshot.orders.waiting)] == ["now"]
+    scene.dispatcher.receive(Decided(plan=plan))
+    scene.dispatcher.outbox()
+    snapshot, _ = scene.decide(look_ms + policy.tick_ms)
+    assert [snapshot.orders.id[row] for row in np.flatnonzero(snapshot.orders.waiting)] == ["early"]
+
+
+def test_what_ends_while_it_is_too_early_is_not_looked_at(kit, scene):
+    pickup = {"earliest_ms": kit.T0 + 100 * kit.MINUTE}
+    scene.place("early", pickup=pickup, expires_at_ms=kit.T0 + 200 * kit.MINUTE)
+    scene.do("early", c.Cancel(at_ms=kit.T0, by=Party.CUSTOMER, reason="changed_mind"))
+    scene.dispatcher.tick(kit.T0 + 100 * kit.MINUTE)
+    assert scene.dispatcher.outbox() == []
+
+
 def test_one_round_at_a_time(kit, scene):
     scene.rider("r")
     scene.place("o")

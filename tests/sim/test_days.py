@@ -17,7 +17,7 @@ from dispatch.registry import job_type
 from dispatch.snapshot import NEVER
 from geo.errors import InvalidValue
 from sim.city import build_city
-from sim.days import DETOUR, PACES, DayBook, demand_of, fastest_mps, log_of, real_day
+from sim.days import DETOUR, MEAN_KMH, DayBook, demand_of, fastest_mps, log_of, real_day
 from sim.demand import draw_demand
 from sim.logs.reading import read_couriers, read_log, read_mdrp
 from sim.logs.report import BadLog, Kind
@@ -193,10 +193,12 @@ def test_more_couriers_are_the_same_and_some_more(logs):
 
 def test_vehicles_have_their_own_speeds(logs):
     orders, couriers = logs
-    assert set(PACES) == set(VEHICLES)
+    assert {*MEAN_KMH, "walking"} == set(VEHICLES)
     crew = real_day("d", orders, couriers, 1).day.crew
-    by_kind = {name: [m.rider.speed_mps for m in crew if m.rider.vehicle == name] for name in PACES}
-    assert np.mean(by_kind["walking"]) == pytest.approx(5 / 3.6, rel=0.15)
+    by_kind = {
+        name: [m.rider.speed_mps for m in crew if m.rider.vehicle == name] for name in MEAN_KMH
+    }
+    assert np.mean(by_kind["foot"]) == pytest.approx(5 / 3.6, rel=0.15)
     assert np.mean(by_kind["bicycle"]) == pytest.approx(15 / 3.6, rel=0.15)
     assert np.mean(by_kind["car"]) == pytest.approx(25 / 3.6, rel=0.15)
     scooters = dataclasses.replace(couriers, vehicle=("scooter",) * len(couriers))
