@@ -85,16 +85,15 @@ def _offers(
 ) -> tuple[PlannedOffer, ...]:
     """The offers of orders (rows), each with its rider's route as it is told him."""
     orders, riders = snapshot.orders, snapshot.riders
-    whose = snapshot.stops.order[due.routes]  # of what stands beyond a route's end, anything
-    index = due.routes - orders.first_stop[whose] + orders.first_index[whose]
-    whose, index, length = whose.tolist(), index.tolist(), due.length.tolist()
-    told = {
-        rider: tuple(
-            RouteStop(order_id=orders.id[whose[g][k]], stop=index[g][k]) for k in range(length[g])
+    told: dict[int, tuple[RouteStop, ...]] = {}
+    for g in np.flatnonzero(due.length).tolist():
+        route = due.routes[g, : due.length[g]]
+        whose = snapshot.stops.order[route]
+        index = route - orders.first_stop[whose] + orders.first_index[whose]
+        told[int(given[g])] = tuple(
+            RouteStop(order_id=orders.id[order], stop=stop)
+            for order, stop in zip(whose.tolist(), index.tolist(), strict=True)
         )
-        for g, rider in enumerate(given.tolist())
-        if length[g]
-    }
     offers = []
     for order in offered.tolist():
         rider = int(routes.given_to[order])

@@ -87,7 +87,7 @@ class Routes:
         """What of the orders given to `riders` has to be left for by `horizon_ms`."""
         g, n = len(riders), len(self.given_to)
         due = Due(
-            np.zeros((g, self.stops.shape[1]), np.int32), np.zeros(g, np.int32),
+            np.empty((g, self.stops.shape[1]), np.int32), np.zeros(g, np.int32),
             np.zeros(n, np.bool_), np.empty(n, np.int64), np.empty(n, np.int64),
         )  # fmt: skip
         board = self.board
