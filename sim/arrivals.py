@@ -17,7 +17,7 @@ from scipy.special import ndtr
 
 from geo.cells import of_text
 from sim.city import F8, I8, City
-from sim.hours import QUARTER_MS, LocalTime
+from sim.hours import QUARTER_MS, LocalTime, local_time
 from sim.scenario import ANY, HOUR_MS, QUARTERS, WEEKDAYS, Burst, OrderKnobs, Scenario
 from sim.streams import Streams, stream
 from sim.weather import DemandFactor
@@ -166,6 +166,14 @@ def expected_orders(scenario: Scenario, local: LocalTime) -> Iterator[tuple[str,
         for i, weekday in enumerate(WEEKDAYS):
             week[i] = own.get(weekday if weekday in days[name] else ANY, 0.0)
         yield name, cell, week[local.weekday, local.quarter] * hours
+
+
+def orders_expected(scenario: Scenario) -> int:
+    """About how many orders will come, bursts included; special days and rain left out."""
+    end_ms = scenario.start_ms + scenario.duration_s * 1000
+    local = local_time(scenario.start_ms, end_ms, scenario.city.zone)
+    by_table = sum(float(part.sum()) for _, _, part in expected_orders(scenario, local))
+    return scenario.orders.count + round(by_table) + sum(b.orders for b in scenario.bursts)
 
 
 def _poisson(scenario: Scenario, expected: F8, rng: np.random.Generator, local: LocalTime) -> I8:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import floor, log10
 from typing import Any
 
 from rich.table import Table
@@ -148,4 +149,8 @@ def difference_in_words(name: str, mean: float | None, low: float | None) -> str
         scale, unit = 100.0, " points"
     if low is None:
         return f"{mean * scale:+,.3g}{unit}"
-    return f"{mean * scale:+,.3g} ± {(mean - low) * scale:,.2g}{unit}"
+    half = (mean - low) * scale
+    if not half:
+        return f"{mean * scale:+,.3g} ± 0{unit}"
+    decimals = max(0, 1 - floor(log10(half)))
+    return f"{mean * scale:+,.{decimals}f} ± {half:,.{decimals}f}{unit}"

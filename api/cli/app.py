@@ -294,8 +294,8 @@ PrecisionText = Annotated[
     str,
     typer.Option("--precision", help="To either side: 0.5% of A's, 6s, or in the figure's unit."),
 ]
-SeedsMin = Annotated[int, typer.Option(help="Seeds of the first stage.", min=4)]
-SeedsMax = Annotated[int, typer.Option(help="Seeds at most.", min=4)]
+SeedsMin = Annotated[int, typer.Option(help="Seeds of the first stage.", min=8)]
+SeedsMax = Annotated[int, typer.Option(help="Seeds at most.", min=8)]
 
 
 @sim.command("compare")
@@ -323,6 +323,9 @@ def sim_compare(
     save: Annotated[
         Path | None, typer.Option(help="Write the figures of every run here, as CSV.")
     ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Show the other figures as well; JSON has them always.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Compare two policies or scenarios on the same seeds, until the precision is reached.
@@ -335,7 +338,9 @@ def sim_compare(
     design = Design(
         kpis=tuple(kpi), precision=precision, seeds_min=seeds_min, seeds_max=seeds_max, seed=seed
     )
-    done = run_compare((a, b), scenario, design, workers=workers, save=save, as_json=as_json)
+    done = run_compare(
+        (a, b), scenario, design, workers=workers, save=save, every=every, as_json=as_json
+    )
     raise typer.Exit(done)
 
 

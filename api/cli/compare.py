@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from api.cli.interrupt import INTERRUPTED, stoppable
@@ -16,8 +17,17 @@ from api.cli.progress import bar
 from api.cli.workers import Job, Workers
 from api.clock import monotonic_s
 from geo.errors import CannotWrite, InvalidValue, MissingFile
+from sim.arrivals import orders_expected
 from sim.experiments.arms import Arm, read_arm
-from sim.experiments.compare import METHOD, Comparison, Design, compare, report
+from sim.experiments.compare import (
+    B_IS,
+    METHOD,
+    STOPPED,
+    Comparison,
+    Design,
+    compare,
+    report,
+)
 from sim.experiments.relabel import false_alarms
 from sim.experiments.table import OF_THE_MACHINE, read_csv, write_csv
 from sim.report import difference_in_words, to_json_line, value_in_words
@@ -32,9 +42,13 @@ def run_compare(
     *,
     workers: int,
     save: Path | None,
+    every: bool,
     as_json: bool,
 ) -> int:
-    """Runs both arms and prints what came out; the exit code, 130 where Ctrl-C ended it."""
+    """Runs both arms and prints what came out; the exit code, 130 where Ctrl-C ended it.
+
+    `every` shows people the figures that were not asked for, too.
+    """
     known = [name for name in NAMES if name not in OF_THE_MACHINE]
     for kpi in design.kpis:
         if kpi not in known:
@@ -45,39 +59,39 @@ def run_compare(
         raise CannotWrite(str(save), "there is no such folder")  # now, not after an hour
     began_s = monotonic_s()
     found, runs, orders = _run(arms, design, workers)
-    if found is None:
-        return INTERRUPTED
     total_s = monotonic_s() - began_s
+    interrupted = found is None or found.interrupted
     shown = {
         "a": names[0],
         "b": names[1],
         "scenario": scenario,
         "seed": design.seed,
-        "seeds": len(found.table.seeds),
+        "seeds": 0 if found is None else len(found.table.seeds),
         "kpi": list(design.kpis),
         "precision": design.precision,
-        "precision_reached": design.reached(found.table),
+        "precision_reached": found is not None and not found.unreached,
+        "not_reached": dict.fromkeys(design.kpis, STOPPED) if found is None else found.unreached,
         "level": design.level,
         "method": METHOD,
-        **({"interrupted": True} if found.interrupted else {}),
+        **({"interrupted": True} if interrupted else {}),
         "runs": runs,
         "orders_per_s": orders / total_s if total_s > 0 else 0.0,
         "total_s": total_s,
-        "results": report(found),
+        "results": [] if found is None else report(found),
     }
     if as_json:
         say(to_json_line(shown))
     else:
-        _say_in_words(shown)
-    if save is not None:
+        _say_in_words(shown, every)
+    if save is not None and found is not None:
         write_text(save, write_csv(found.table))
-    return INTERRUPTED if found.interrupted else 0
+    return INTERRUPTED if interrupted else 0
 
 
 def _run(arms: tuple[Arm, Arm], design: Design, workers: int) -> tuple[Comparison | None, int, int]:
     """What came out, runs done, and the orders in them."""
     title = f"{arms[0].name} and {arms[1].name}"
-    size = [arm.scenario.orders.count for arm in arms]
+    size = [orders_expected(arm.scenario) for arm in arms]
     runs = orders = 0
     with (
         bar(title, None) as (progress, task),
@@ -111,31 +125,39 @@ def _run(arms: tuple[Arm, Arm], design: Design, workers: int) -> tuple[Compariso
         return compare(run, design), runs, orders
 
 
-def _say_in_words(shown: Mapping[str, Any]) -> None:
-    """Figures that are the same in every run are left to JSON, unless they were asked for."""
+def _say_in_words(shown: Mapping[str, Any], every: bool) -> None:
+    """What was asked for in a table, and a word about the rest. A row is at most 80 wide."""
     title = f"A {shown['a']}, B {shown['b']}, {shown['seeds']} seeds"
-    out = Table(title=title, title_justify="left")
-    for i, head in enumerate(("figure", "A", "B", "B - A, 95 %", "seeds saved", "")):
-        out.add_column(head, justify="left" if i in (0, 5) else "right")
-    for line in shown["results"]:
-        name, cut = line["kpi"], line["variance_cut"]
-        asked = name in shown["kpi"]
-        if line["low"] == line["high"] == 0.0 and not asked:
-            continue
+    asked = [line for line in shown["results"] if line["kpi"] in shown["kpi"]]
+    others = [line for line in shown["results"] if line["kpi"] not in shown["kpi"]]
+    varying = [line for line in others if not line["low"] == line["high"] == 0.0]
+    out = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for i, head in enumerate(("figure", "A", "B", "B - A, 95 %", "B is")):
+        out.add_column(head, justify="left" if i in (0, 4) else "right", no_wrap=True)
+    for line in asked + (varying if every else []):
+        name, found = line["kpi"], line["verdict"]
         words, a = value_in_words(name, line["a"])
         out.add_row(
-            f"[bold]{words}[/bold]" if asked else words,
+            f"[bold]{words}[/bold]" if every and line in asked else words,
             a,
             value_in_words(name, line["b"])[1],
             difference_in_words(name, line["difference"], line["low"]),
-            "-" if cut is None else f"{cut:,.1f} x",
-            line["verdict"],
+            found.removeprefix(B_IS) if found.startswith(B_IS) else "?",
         )
-    say_table(out)
+    if shown["results"]:
+        say_table(out)
+    for line in asked:
+        if (cut := line["variance_cut"]) is not None:
+            say(f"{line['kpi']}: seeds of their own would take {cut:,.1f} times as many")
     if shown.get("interrupted"):
         say(f"interrupted: {shown['seeds']} seeds were done")
-    elif not shown["precision_reached"]:
-        say(f"a precision of {shown['precision']} takes more than {shown['seeds']} seeds")
+    else:
+        for kpi, why in shown["not_reached"].items():
+            say(f"{kpi} to {shown['precision']}: {why}")
+    differ = [line["kpi"] for line in varying if line["verdict"].startswith(B_IS)]
+    if differ:
+        say(f"of {len(others)} figures that were not asked for {len(differ)} show a difference")
+        say("(one of twenty does by chance)" + ("" if every else ": --all, --json, or --kpi NAME"))
 
 
 def run_aa(file: Path, design: Design, draws: int, *, across: bool, as_json: bool) -> None:

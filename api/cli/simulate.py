@@ -6,13 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from api.cli.interrupt import INTERRUPTED, stoppable
-from api.cli.output import say_table
-from api.cli.output import show as show
-from api.cli.progress import bar as bar
-from api.cli.progress import simulated
+from api.cli.output import say_table, show
+from api.cli.progress import bar, simulated
 from api.cli.workers import Job, Workers
 from api.clock import monotonic_s
 from geo.errors import InvalidValue
+from sim.arrivals import orders_expected
 from sim.commands import run_scenario as run_one
 from sim.country import Country, load
 from sim.merge import country_figures
@@ -46,7 +45,7 @@ def _under(scenario: Scenario, policy: Path | None) -> Scenario:
 
 def _run_city(scenario: Scenario, seed: int, as_json: bool) -> int:
     title = f"{scenario.name}, seed {seed}"
-    with bar(title, scenario.orders.count) as (progress, task), stoppable() as stop:
+    with bar(title, orders_expected(scenario)) as (progress, task), stoppable() as stop:
 
         def told(now: Progress) -> None:
             at = simulated(now.at_ms - scenario.start_ms)
@@ -64,7 +63,7 @@ def _run_country(country: Country, seed: int, workers: int, as_json: bool) -> in
     count = min(workers, len(jobs))
     began_s = monotonic_s()
     with (
-        bar(title, sum(city.orders.count for city in cities)) as (progress, task),
+        bar(title, sum(map(orders_expected, cities))) as (progress, task),
         stoppable() as stop,
         Workers(count, len(jobs), stop) as pool,
     ):
@@ -75,6 +74,8 @@ def _run_country(country: Country, seed: int, workers: int, as_json: bool) -> in
 
         begun = [result for result in pool.run(jobs, told) if result is not None]
     if not begun:
+        nothing = {"scenario": country.name, "seed": seed, "interrupted": True}
+        show(title, nothing | {"cities_not_begun": len(jobs)}, as_json)
         return INTERRUPTED
     shown = country_figures(
         country.name,

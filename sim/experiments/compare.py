@@ -24,7 +24,12 @@ F8 = NDArray[np.float64]
 Run = Callable[[Sequence[int]], Sequence[tuple[Kpis, Kpis] | None]]
 """Runs both arms on each seed; None for a seed that was not finished because somebody stopped."""
 
-SEEDS_MIN_LEAST = 4
+SEEDS_MIN_LEAST = 8
+"""With fewer, the guard against what is rare (see `paired`) widens too many intervals."""
+_ROUNDING = 1e-9
+_NO_SHARE = "A's mean is 0, and a share of 0 is no width: give --precision as a number"
+STOPPED = "interrupted before all seeds were done"
+B_IS = "B is "
 METHOD = "paired differences on common random numbers, two-stage (Stein 1945)"
 
 _UNITS = (
@@ -67,6 +72,16 @@ class Precision:
         return self.amount * abs(a_mean) if self.is_share else self.amount
 
 
+@dataclass(frozen=True, slots=True)
+class Need:
+    """The half-width asked of a figure, in its own unit, and how many seeds it takes: infinitely
+    many where no number will do, and then `hopeless` says why."""
+
+    half_width: float
+    seeds: float
+    hopeless: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Design:
     """What is asked: each of `kpis` as precise as `precision`, with `seeds_min` seeds of the first
@@ -90,22 +105,47 @@ class Design:
             precision_of(self.precision, kpi)
 
     def seeds_for(self, table: SeedTable) -> int:
-        """How many seeds in all, by the table's first stage: the most that any of `kpis` takes."""
-        return min(self.seeds_max, max(self._needed(table, kpi) for kpi in self.kpis))
+        """How many seeds in all, by the table's first stage: the most that any of `kpis` takes.
 
-    def reached(self, table: SeedTable) -> bool:
-        """Whether there are as many seeds as the precision takes."""
-        return len(table.seeds) >= max(self._needed(table, kpi) for kpi in self.kpis)
+        A figure that no number of seeds makes precise asks for none beyond the first stage.
+        """
+        needs = [self.need(table, kpi).seeds for kpi in self.kpis]
+        finite = [seeds for seeds in needs if seeds < math.inf]
+        return int(min(self.seeds_max, max(finite, default=self.seeds_min)))
 
-    def _needed(self, table: SeedTable, kpi: str) -> int:
+    def need(self, table: SeedTable, kpi: str) -> Need:
+        """What the table's first stage says that the precision of one figure takes."""
         i, m = table.column(kpi), self.seeds_min
         differences, a = table.differences[:m, i], table.a[:m, i]
         known = ~np.isnan(differences)
         if known.sum() < 2:
-            return self.seeds_max + 1
+            return Need(math.nan, math.inf, f"nothing to measure in the first {len(known)} seeds")
         half_width = precision_of(self.precision, kpi).half_width(float(a[known].mean()))
-        needed = seeds_needed(differences[known], half_width, self.level)
-        return int(min(needed, self.seeds_max + 1))
+        seeds = seeds_needed(differences[known], half_width, self.level)
+        if seeds == math.inf:
+            return Need(half_width, seeds, _NO_SHARE)
+        return Need(half_width, seeds)
+
+    def unreached(self, table: SeedTable) -> dict[str, str]:
+        """Why, by figure asked for, its interval is wider than asked; empty where none is."""
+        found = ((kpi, self._why(table, kpi)) for kpi in self.kpis)
+        return {kpi: why for kpi, why in found if why}
+
+    def _why(self, table: SeedTable, kpi: str) -> str:
+        need, n = self.need(table, kpi), len(table.seeds)
+        if need.hopeless:
+            return need.hopeless
+        if need.seeds > n:
+            return f"takes more than {n} seeds"
+        i = table.column(kpi)
+        differences = table.differences[~np.isnan(table.differences[:, i]), i]
+        first = int((~np.isnan(table.differences[: self.seeds_min, i])).sum())
+        half = float(intervals(differences[:, np.newaxis], first, self.level).half[0])
+        if half <= need.half_width * (1 + _ROUNDING):
+            return ""
+        if len(differences) < n:
+            return f"there is nothing to measure in {n - len(differences)} of {n} seeds"
+        return f"the first {first} seeds missed most of what varies: take more with --seeds-min"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,6 +155,13 @@ class Comparison:
     design: Design
     table: SeedTable
     interrupted: bool
+
+    @property
+    def unreached(self) -> dict[str, str]:
+        """Why, by figure asked for, its interval is not known to be as narrow as asked."""
+        if self.interrupted:
+            return dict.fromkeys(self.design.kpis, STOPPED)
+        return self.design.unreached(self.table)
 
 
 def compare(run: Run, design: Design) -> Comparison | None:
@@ -187,8 +234,8 @@ def verdict(name: str, interval: Intervals) -> str:
     up = 1 if interval.mean[0] > 0 else -1
     way = _BETTER.get(name, -1 if name.endswith("_min") else 0)
     if way:
-        return "B is better" if up == way else "B is worse"
-    return "B is higher" if up > 0 else "B is lower"
+        return B_IS + ("better" if up == way else "worse")
+    return B_IS + ("higher" if up > 0 else "lower")
 
 
 def precision_of(text: str, kpi: str) -> Precision:

@@ -244,12 +244,13 @@ def _even_places(lat: F8, lon: F8, rng: np.random.Generator) -> tuple[F8, F8]:
 def _distance(name: str, own: F8, model: F8, rival: F8) -> Measure:
     """The Kolmogorov-Smirnov distance of two laws: the largest difference of their shares."""
     n, m = len(own), len(model)
+    fitted = ks_2samp(own, model, method="asymp")
     return Measure(
         name=f"{name}_ks",
-        fitted=float(ks_2samp(own, model, method="asymp").statistic),
+        fitted=float(fitted.statistic),
         rival=float(ks_2samp(own, rival, method="asymp").statistic),
         perfect=_KS_5_PERCENT * sqrt((n + m) / (n * m)),
-        p=float(ks_2samp(own, model, method="asymp").pvalue),
+        p=float(fitted.pvalue),
     )
 
 

@@ -11,6 +11,8 @@ from contextlib import suppress
 
 import pytest
 
+from geo.cells import cell_of, to_text
+
 HEXRUN = [sys.executable, "-m", "api.cli"]
 
 
@@ -107,6 +109,48 @@ def test_ctrl_c_in_a_comparison_reports_the_seeds_that_are_done():
     assert 2 <= shown["seeds"] < 50
     first = shown["results"][0]
     assert (first["kpi"], first["difference"]) == ("click_to_door_mean_min", 0.0)
+
+
+def test_ctrl_c_before_the_first_seed_is_done_is_told():
+    terminal = Terminal("sim", "compare", "city", "city", "--json")
+    terminal.read(r"[1-9]\d*/[1-9]")
+    terminal.process.send_signal(signal.SIGINT)
+    shown = json.loads(terminal.end())
+    assert terminal.process.returncode == 130
+    assert (shown["seeds"], shown["interrupted"], shown["results"]) == (0, True, [])
+    assert shown["precision_reached"] is False
+
+
+def test_a_comparison_fits_80_columns_and_shows_what_was_asked(arms):
+    ask = ("sim", "compare", *arms, "--kpi", "income_per_online_h_yuan")
+    narrow = os.environ | {"COLUMNS": "80"}
+    told = hexrun(*ask, "--precision", "50%", env=narrow).stdout
+    rows = [row for row in told.splitlines() if "per online h" in row]
+    assert len(rows) == 1
+    assert "click to door" not in told
+    assert re.search(r"of \d+ figures that were not asked for \d+ show a difference", told)
+    assert "one of twenty does by chance" in told
+    every = hexrun(*ask, "--precision", "50%", "--all", env=narrow).stdout
+    rest = re.split(r"──\s*\n", every)[1]
+    table = [row for row in rest.split("\nincome_per")[0].splitlines() if row.strip()]
+    assert any("click to door mean" in row for row in table)
+    assert len(table) > 10
+    assert max(map(len, table)) <= 80
+    assert all(re.search(r" (better|worse|higher|lower|\?) *$", row) for row in table), "unwrapped"
+
+
+def test_the_bar_knows_how_many_orders_a_table_of_rates_brings(tmp_path):
+    path = tmp_path / "rates.yaml"
+    path.write_text(
+        "name: rates\ncity: {name: t, lat: 30.6, lon: 104.0, radius_m: 2000, hot_spots: 3}\n"
+        "start_ms: 1780282800000\nduration_s: 3600\nhorizon_s: 7200\n"
+        "merchants: {count: 10}\njobs: {delivery: 1.0}\n"
+        "riders: {count: 9, speed_mps: 5.0, shifts: [{start_h: 0, hours: 2}]}\n"
+        f"demand: {{rates: [{{cell: '{to_text(cell_of(30.6, 104.0))}', per_h: [40.0]}}]}}\n"
+    )
+    terminal = Terminal("sim", "compare", path, path, "--precision", "90%", "--json")
+    assert json.loads(terminal.end())["precision_reached"]
+    assert re.search(r"\d+/640\b", terminal.seen), "16 runs of 40 orders"
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a disk that is always full")

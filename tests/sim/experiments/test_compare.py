@@ -48,7 +48,7 @@ def test_it_runs_as_many_seeds_as_the_precision_takes_and_no_more():
     assert runs.asked == list(range(5, 5 + n))
     assert 8 < n < 100
     assert not found.interrupted
-    assert found.design.reached(found.table)
+    assert found.unreached == {}
     row = line(found, KPI)
     assert row["high"] - row["low"] <= 0.2
     assert row["low"] < -1.0 < row["high"]
@@ -79,7 +79,7 @@ def test_the_same_against_itself_is_zero():
 def test_no_more_than_seeds_max():
     found = compare(Runs(), Design(kpis=(KPI,), precision="0.001", seeds_max=11))
     assert len(found.table.seeds) == 11
-    assert not found.design.reached(found.table)
+    assert found.unreached == {KPI: "takes more than 11 seeds"}
     assert not found.interrupted
 
 
@@ -90,9 +90,76 @@ def test_the_strictest_figure_decides():
     )
 
 
+class Told:
+    """Both arms by seed: of the first figure what `a` and `b` say, of the second a calm one."""
+
+    def __init__(self, a, b):
+        self.a, self.b, self.asked = a, b, []
+
+    def __call__(self, seeds):
+        self.asked += seeds
+        return [(self.of(self.a, seed), self.of(self.b, seed)) for seed in seeds]
+
+    def of(self, figure, seed):
+        return kpis(**{KPI: figure(seed), "utilisation": 0.5 + 0.001 * (seed % 3)})
+
+
+def test_a_figure_that_no_run_has_ends_with_the_first_stage():
+    runs = Told(lambda seed: None, lambda seed: None)
+    found = compare(runs, Design(kpis=(KPI,), precision="1%"))
+    assert runs.asked == list(range(1, 9))
+    assert found.unreached == {KPI: "nothing to measure in the first 8 seeds"}
+    assert line(found, KPI)["verdict"] == "too few seeds"
+
+
+def test_a_share_of_nothing_asks_for_a_number():
+    runs = Told(lambda seed: 0.0, lambda seed: float(seed % 2))
+    found = compare(runs, Design(kpis=(KPI,), precision="1%"))
+    assert runs.asked == list(range(1, 9))
+    assert "give --precision as a number" in found.unreached[KPI]
+    numbered = compare(runs, Design(kpis=(KPI,), precision="0.2"))
+    assert len(numbered.table.seeds) > 8
+    assert numbered.unreached == {}
+
+
+def test_a_hopeless_figure_does_not_stop_the_others():
+    noise = np.random.default_rng(8).normal(size=300)
+    runs = Told(lambda seed: None, lambda seed: None)
+    runs.of = lambda figure, seed: kpis(
+        **{KPI: None, "km": 10.0 + (noise[seed] if figure is runs.b else 0.0)}
+    )
+    found = compare(runs, Design(kpis=(KPI, "km"), precision="0.5"))
+    assert 8 < len(found.table.seeds) < 200
+    assert list(found.unreached) == [KPI]
+
+
+def test_reached_is_what_the_printed_interval_says():
+    """What the first seeds saw next to nothing of gets a wider interval than was planned."""
+    runs = Told(
+        lambda seed: 20.0,
+        lambda seed: 20.0 + (9.0 * (-1) ** seed if seed > 8 else 0.01 * (seed % 2)),
+    )
+    both = Design(kpis=(KPI, "km"), precision="0.1")
+    noise = np.random.default_rng(9).normal(size=300)
+    of = runs.of
+    runs.of = lambda figure, seed: (
+        of(figure, seed) | {"km": float(noise[seed]) if figure is runs.b else 0.0}
+    )
+    found = compare(runs, both)
+    row = line(found, KPI)
+    assert len(found.table.seeds) > 50
+    assert row["difference"] - row["low"] > 0.1
+    assert "--seeds-min" in found.unreached[KPI]
+    for seed in range(200):
+        alike = compare(Runs(noise=1.0), Design(kpis=(KPI,), precision="0.6", seed=1 + 300 * seed))
+        row = line(alike, KPI)
+        assert bool(alike.unreached) == (row["difference"] - row["low"] > 0.6 * (1 + 1e-9))
+
+
 def test_what_was_done_is_kept():
     stopped = compare(Runs(stop_after=5), Design(kpis=(KPI,), precision="1%"))
     assert stopped.interrupted
+    assert list(stopped.unreached) == [KPI]
     assert stopped.table.seeds == (1, 2, 3, 4, 5)
     assert line(stopped, KPI)["verdict"] == "B is better"
     one = compare(Runs(stop_after=1), Design(kpis=(KPI,), precision="1%"))
@@ -141,7 +208,7 @@ def test_a_wrong_precision(text, kpi, told):
 @pytest.mark.parametrize(
     ("knobs", "told"),
     [
-        ({"seeds_min": 3}, "seeds_min: 3 .* 4 or more"),
+        ({"seeds_min": 7}, "seeds_min: 7 .* 8 or more"),
         ({"seeds_max": 7}, r"seeds_max: 7 .* 8 \(seeds_min\)"),
         ({"kpis": ()}, "kpi: .* at least one"),
     ],
