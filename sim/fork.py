@@ -81,8 +81,11 @@ class Branch:
         self._leave = habits.riders.service_factor
         self._speed = {m.rider.id: m.rider.speed_mps * m.pace for m in self._resumed.day.crew}
 
-    def run(self, seed: int, stopwatch: Stopwatch) -> tuple[Lives, tuple[str, ...]]:
-        """The orders' lives until all have ended, and the rules that were broken."""
+    def run(
+        self, seed: int, stopwatch: Stopwatch, stop: Callable[[], bool] | None = None
+    ) -> tuple[Lives, tuple[str, ...]] | None:
+        """The orders' lives until all have ended, and the rules that were broken; None where
+        `stop`, asked once a simulated minute, ended it before."""
         lives = Lives(self._moment.until_ms)
         for order in self._moment.orders:
             lives.adopt(order)
@@ -93,8 +96,9 @@ class Branch:
             stopwatch=stopwatch,
             on_event=lives.add,
             since=self._resumed,
+            stop=stop,
         )
-        return lives, outcome.violations
+        return None if outcome.interrupted else (lives, outcome.violations)
 
     def recorded(self) -> Lives:
         """What the recording made of the same orders."""
@@ -144,11 +148,12 @@ def fork(
     progress: Callable[[int], None] | None = None,
     stop: Callable[[], bool] | None = None,
     effects: int = 10,
-) -> ForkResult:
+) -> ForkResult | None:
     """Runs both branches under every seed and says what differs and why.
 
-    `progress` is told the runs done, of twice the seeds. `stop` is asked after each seed: at a true
-    answer those done are all. `effects` is how many orders are named.
+    `progress` is told the runs done, of twice the seeds. `stop` is asked once a simulated minute:
+    at a true answer the seeds that are done are all, and None says that not one is. `effects` is
+    how many orders are named.
     """
     kpis: list[tuple[Kpis, Kpis]] = []
     near: list[Kpis] = []
@@ -156,8 +161,11 @@ def fork(
     by_order: dict[str, _Effects] = {}
     violations: list[str] = []
     for n, seed in enumerate(seeds):
-        a, broken_a = was.run(seed, stopwatch)
-        b, broken_b = now.run(seed, stopwatch)
+        one_was = was.run(seed, stopwatch, stop)
+        one_now = None if one_was is None else now.run(seed, stopwatch, stop)
+        if one_was is None or one_now is None:
+            break
+        (a, broken_a), (b, broken_b) = one_was, one_now
         violations += [*broken_a, *broken_b]
         kpis.append((lives_kpis(a.by_id.values()), lives_kpis(b.by_id.values())))
         near.append(lives_kpis(snapshot_at(a.by_id, moment.end_ms)))
@@ -166,8 +174,8 @@ def fork(
         _add_effects(by_order, one)
         if progress is not None:
             progress(2 * (n + 1))
-        if stop is not None and stop():
-            break
+    if not found:
+        return None
     told = lives_kpis(snapshot_at(was.recorded().by_id, moment.end_ms))
     totals = [d.total for d in found if d.total is not None]
     names = {name: None for d in found for name in d.causes}

@@ -27,7 +27,8 @@ ROOT3 = 3.0**0.5  # the half width of an even spread, by its standard deviation
 class Habits:
     """`riders` for minds, `ride_factor` a ride's true time by the law's, and the system's delays.
 
-    `samples` says on how many cases each figure stands.
+    `samples` says on how many cases each figure stands, `defaults` which figures had too few and
+    are a scenario's defaults, with those cases.
     """
 
     riders: RiderKnobs
@@ -35,6 +36,7 @@ class Habits:
     decide_ms: int
     write_ms: int
     samples: dict[str, int]
+    defaults: dict[str, int]
 
     @property
     def service_max(self) -> float:
@@ -104,7 +106,7 @@ class HabitBook:
             self._orders[event.order_id] = evolve(before, event)
 
     def result(self) -> Habits:
-        """The figures; those with FEW samples or less are the defaults of a scenario."""
+        """The figures; those with fewer than FEW samples are the defaults of a scenario."""
         answered = sum(self._count.values())
         knobs = RiderKnobs(count=1, shifts=(Shift(start_h=0.0, hours=1.0),))
         accept, ignore = knobs.accept_share, knobs.ignore_share
@@ -115,6 +117,17 @@ class HabitBook:
         if len(self._service) >= FEW:
             factor = float(np.mean(self._service))
             spread = min(1.0, ROOT3 * float(np.std(self._service)) / max(factor, 1e-9))
+        cases = {
+            "accept_share": answered,
+            "ignore_share": answered,
+            "answer_s": len(self._answer_ms),
+            "fix_s": len(self._fix_ms),
+            "service_factor": len(self._service),
+            "service_spread": len(self._service),
+            "ride_factor": len(self._rides),
+            "decide_ms": len(self._round_ms),
+            "write_ms": len(self._stands_ms),
+        }
         rides = np.array(self._rides, np.float64).reshape(-1, 2).sum(axis=0)
         return Habits(
             riders=RiderKnobs(
@@ -137,6 +150,7 @@ class HabitBook:
                 "rides": len(self._rides),
                 "rounds": len(self._round_ms),
             },
+            defaults={name: count for name, count in cases.items() if count < FEW},
         )
 
     # --- what is measured ---

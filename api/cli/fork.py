@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from zoneinfo import ZoneInfo
 
 from rich.console import Console
@@ -24,7 +24,7 @@ from dispatch.policy import Policy
 from geo.errors import InvalidValue
 from sim.causes import PARTS
 from sim.fork import Branch, Estimate, ForkResult, fork
-from sim.habits import HabitBook, Habits
+from sim.habits import FEW, HabitBook, Habits
 from sim.policies import read_policy
 from sim.recorded import Moment, Recorded
 from sim.report import to_json_line
@@ -33,8 +33,8 @@ from sim.scenario import TravelKnobs
 
 SEEN_MS = 600_000
 """Who has sent no fix for so long is where he reported last, or where his shift began."""
-GAP_MS = 60_000
-"""After so long without any record, what happened is not known."""
+SILENT_MS, GAP_MS = 10_000, 60_000
+"""With live orders and no record for so long the state is old, or not known at all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,13 +81,21 @@ def run_fork(
             progress=lambda runs: progress.update(task, completed=runs),
             stop=stop,
         )
+    if result is None:
+        nothing = {"at_ms": setting.moment.at_ms, "seeds": [], "interrupted": True}
+        say(to_json_line(nothing) if as_json else "interrupted: 0 seeds were done")
+        return INTERRUPTED
+    stopped = len(result.seeds) < replicas
     if as_json:
-        say(to_json_line(_facts(result, setting, other)))
+        mark = {"interrupted": True} if stopped else {}
+        say(to_json_line(_facts(result, setting, other) | mark))
     else:
         began = shown(setting.moment.at_ms, zone)
         title = f"{folder} from {began}, {len(result.seeds)} seeds from {seed}"
         _show(title, result, setting, other, zone)
-    return INTERRUPTED if len(result.seeds) < replicas else 0
+        if stopped:
+            say(f"interrupted: {len(result.seeds)} seeds were done")
+    return INTERRUPTED if stopped else 0
 
 
 def read_setting(
@@ -98,39 +106,91 @@ def read_setting(
     Raises what `Recording` raises, and InvalidValue for times that were not recorded.
     """
     recording = Recording(folder, city)
-    at_ms = instant("at", at, zone, recording.begun_ms)
-    since = recording.before(at_ms)
+    at_ms, since = _round_from(recording, at, zone)
     start = _start(since)
-    at_ms = -(-at_ms // start.policy.tick_ms) * start.policy.tick_ms
+    tick_ms, where = start.policy.tick_ms, _where(start.city)
     until_ms = None if until is None else instant("until", until, zone, at_ms)
-    if until_ms is not None and until_ms <= at_ms:
-        raise InvalidValue("until", shown(until_ms, zone), f"later than {shown(at_ms, zone)}")
-    where = _where(start.city)
     recorded = Recorded(at_ms=at_ms, offer_ms=start.policy.offer_ms)
     book = HabitBook(where.plane, where.travel.build(), start.policy.offer_ms)
-    last_ms = {path: started_ms(path) for path in recording.paths}
+    heard = _listen(recording, since, start.policy, recorded, book)
+    end_ms = max(heard.last_ms.values())
+    if at_ms >= end_ms:
+        last_round_ms = (end_ms - 1) // tick_ms * tick_ms
+        span = f"from {shown(recording.begun_ms, zone)} to {shown(last_round_ms, zone)}"
+        raise InvalidValue("at", at, f"a time within the recording, {span} ({zone.key})")
+    if until_ms is not None and not at_ms < until_ms <= end_ms:
+        span = f"later than {shown(at_ms, zone)} and up to {shown(end_ms, zone)}, the last record"
+        raise InvalidValue("until", until, span)
+    habits = book.result()
+    moment = recorded.moment(habits.service_max, until_ms)
+    if at_ms > heard.last_ms[since]:  # while nothing was written, up to the next journal
+        next_ms = started_ms(recording.paths[recording.paths.index(since) + 1])
+        if next_ms - heard.last_ms[since] > 2 * tick_ms:
+            _refuse_gap(at, heard.last_ms[since], next_ms, zone)
+    if moment.orders:
+        _tell_silence(at, heard.before_ms, at_ms, zone)
+    if habits.defaults:
+        named = (f"{name} ({count} cases)" for name, count in habits.defaults.items())
+        _note(f"a scenario's defaults, for fewer than {FEW} cases recorded: {', '.join(named)}")
+    return Setting(moment=moment, habits=habits, where=where, policy=start.policy)
+
+
+def _round_from(recording: Recording, at: str, zone: ZoneInfo) -> tuple[int, Path]:
+    """The first round from `at` on, and the journal that was being written then."""
+    begun_ms = recording.begun_ms
+    at_ms = instant("at", at, zone, begun_ms)
+    if at_ms // 1000 == begun_ms // 1000:
+        at_ms = max(at_ms, begun_ms)  # the second in which it began, as it is shown
+    if at_ms < begun_ms:
+        raise InvalidValue("at", at, f"{shown(begun_ms, zone)} or later: the journals begin then")
+    tick_ms = _start(recording.before(at_ms)).policy.tick_ms
+    at_ms = -(-at_ms // tick_ms) * tick_ms
+    return at_ms, recording.before(at_ms)
+
+
+@dataclass(slots=True)
+class _Heard:
+    """The last instant of each journal, and the last one up to the moment."""
+
+    last_ms: dict[Path, int]
+    before_ms: int
+
+
+def _listen(
+    recording: Recording, since: Path, policy: Policy, recorded: Recorded, book: HabitBook
+) -> _Heard:
+    """Takes the whole recording in, from the journal `since` on."""
+    at_ms = recorded.at_ms
+    heard = _Heard({path: started_ms(path) for path in recording.paths}, started_ms(since))
     with bytes_bar("read the journals") as (progress, task):
 
         def told(done: int, size: int) -> None:
             progress.update(task, completed=done, total=size)
 
         for path, value in recording.read(since, at_ms - SEEN_MS, at_ms, told):
-            heard_ms = _hear(value, recorded, book, started_ms(path))
-            last_ms[path] = max(last_ms[path], heard_ms)
-            if isinstance(value, Start) and value.policy != start.policy:
+            when_ms = _hear(value, recorded, book, started_ms(path))
+            heard.last_ms[path] = max(heard.last_ms[path], when_ms)
+            if isinstance(value, Seen):
+                when_ms = value.at_ms
+            if when_ms <= at_ms:
+                heard.before_ms = max(heard.before_ms, when_ms)
+            if isinstance(value, Start) and value.policy != policy:
                 _note(f"{path.name} goes on with another policy")
     for name in recording.torn:
         _note(f"{name} ends in the middle of a record")
-    begun_ms, end_ms = recording.begun_ms, max(last_ms.values())
-    if at_ms >= end_ms:
-        span = f"from {shown(begun_ms, zone)} to {shown(end_ms, zone)} ({zone.key})"
-        raise InvalidValue("at", shown(at_ms, zone), f"a time within the recording, {span}")
-    if at_ms - last_ms[since] > GAP_MS:
-        expected = f"a time that was recorded: nothing is after {shown(last_ms[since], zone)}"
-        raise InvalidValue("at", shown(at_ms, zone), expected)
-    habits = book.result()
-    moment = recorded.moment(habits.service_max, until_ms)
-    return Setting(moment=moment, habits=habits, where=where, policy=start.policy)
+    return heard
+
+
+def _tell_silence(at: str, from_ms: int, at_ms: int, zone: ZoneInfo) -> None:
+    if at_ms - from_ms > GAP_MS:
+        _refuse_gap(at, from_ms, at_ms, zone)
+    if at_ms - from_ms > SILENT_MS:
+        _note(f"nothing was recorded after {shown(from_ms, zone)}: the state is that of then")
+
+
+def _refuse_gap(at: str, from_ms: int, to_ms: int, zone: ZoneInfo) -> NoReturn:
+    gap = f"from {shown(from_ms, zone)} to {shown(to_ms, zone)}"
+    raise InvalidValue("at", at, f"a time that was recorded: nothing is {gap}")
 
 
 def _hear(value: Told, recorded: Recorded, book: HabitBook, begun_ms: int) -> int:
@@ -199,6 +259,7 @@ def _facts(result: ForkResult, setting: Setting, now: Policy) -> dict[str, Any]:
             "decide_ms": habits.decide_ms,
             "write_ms": habits.write_ms,
             "samples": habits.samples,
+            "defaults": sorted(habits.defaults),
         },
         "violations": list(result.violations),
     }

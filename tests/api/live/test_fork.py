@@ -1,13 +1,23 @@
 """A fork starts from what the journal says was, goes on as the minds would, and explains itself."""
 
 import json
+import re
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from api.cli.fork import read_setting, run_fork
 from api.cli.instants import shown, zone_of
-from api.journal import journals, started_ms
+from api.journal import (
+    Events,
+    JournalWriter,
+    PlanMade,
+    Tick,
+    journals,
+    read_journal,
+    started_ms,
+)
 from bench.recorded import record_run
 from dispatch.events import Event, Offered, Placed
 from dispatch.lifecycle import ORDER
@@ -218,6 +228,125 @@ def test_times_and_cities_that_were_not_recorded_are_refused(recorded, tmp_path)
     assert "later than 2026-06-01 11:15:00" in refused(folder, until="2026-06-01T11:10")
     assert "one of chengdu" in refused(folder, city="shanghai")
     assert "holds no journal" in refused(tmp_path)
+
+
+def test_times_are_taken_as_they_are_told(recorded, capsys):
+    """The first and the last time that a message names are times; others come back as typed."""
+    folder, _ = recorded
+    told = refused(folder, at="16:00")
+    assert told.startswith("at: '16:00' is not valid")
+    first, last = re.findall(r"\d+-\d+-\d+ (\d+:\d+:\d+)", told)
+    for at in (first, last):
+        assert read_setting(folder, at, None, None, ZONE).moment.at_ms % 5_000 == 0
+    assert refused(folder, at="16:00:01").startswith("at: '16:00:01'")
+    begun_ms = started_ms(journals(folder)[0])
+    odd = folder.parent / "odd"
+    (odd / "journal").mkdir(parents=True, exist_ok=True)
+    (odd / "segments").symlink_to(folder / "segments")
+    (odd / "journal" / f"chengdu-{begun_ms + 493}.journal").symlink_to(journals(folder)[0])
+    assert read_setting(odd, first, None, None, ZONE).moment.at_ms == begun_ms + 5_000
+
+
+@pytest.mark.parametrize("until", ["11:10", "2026-06-01T18:00", "11:15"])
+def test_an_end_that_was_not_recorded_is_refused(recorded, until):
+    """A time of day before `--at` is tomorrow's: not cut to the end without a word."""
+    told = refused(recorded[0], until=until)
+    assert f"until: '{until}' is not valid, expected later than 2026-06-01 11:15:00" in told
+    assert "the last record" in told
+
+
+def without(folder, to, from_ms, to_ms, fresh):
+    """A copy in which nothing was written between two instants; `fresh` begins a new file then."""
+    (to / "segments").parent.mkdir()
+    (to / "segments").symlink_to(folder / "segments")
+    path = journals(folder)[0]
+    writer = JournalWriter(to / "journal", "chengdu", started_ms(path))
+    now_ms, start, cut = 0, None, False
+    for record in read_journal(path):
+        start = start or record
+        if isinstance(record, Events):
+            now_ms = max(now_ms, record.events[-1].at_ms)
+        elif isinstance(record, Tick | PlanMade):
+            now_ms = record.at_ms
+        if from_ms < now_ms < to_ms:
+            if isinstance(record, Events):  # what happened, happened: before
+                early = tuple(msgspec.structs.replace(e, at_ms=from_ms) for e in record.events)
+                writer.write(Events(record.position, early))
+            continue
+        if now_ms >= to_ms and fresh and not cut:
+            writer.close()
+            writer, cut = JournalWriter(to / "journal", "chengdu", to_ms), True
+            writer.write(start)
+        writer.write(record)
+    writer.close()
+    return to
+
+
+@pytest.mark.parametrize(
+    ("gap_s", "fresh", "told"),
+    [
+        (40, True, "a time that was recorded: nothing is from 2026-06-01 11:14:"),
+        (8, True, ""),
+        (40, False, "the state is that of then"),
+        (90, False, "a time that was recorded: nothing is from 2026-06-01 11:14:"),
+    ],
+)
+def test_a_time_when_nothing_was_written(recorded, setting, tmp_path, capsys, gap_s, fresh, told):
+    at_ms = setting.moment.at_ms
+    gap = at_ms - gap_s * 1000 + 2_000, at_ms + 2_000
+    folder = without(recorded[0], tmp_path / "gap", *gap, fresh)
+    if told.startswith("a time"):
+        assert told[:-9] in refused(folder)
+    else:
+        found = read_setting(folder, "11:15", None, None, ZONE)
+        assert found.moment.at_ms == at_ms
+        assert told in capsys.readouterr().err
+
+
+def test_figures_that_too_few_cases_stand_behind_are_named(tmp_path, capsys):
+    small = load_scenario("small")
+    brief = replace(
+        small, duration_s=900, orders=replace(small.orders, count=12, peaks=()),
+        riders=replace(small.riders, count=12),
+    )  # fmt: skip
+    record_run(tmp_path / "live", brief, 5, lambda event: None)
+    found = read_setting(tmp_path / "live", "11:05", None, None, ZONE)
+    told = capsys.readouterr().err
+    assert "fewer than 20 cases recorded: " in told
+    assert f"service_factor ({found.habits.samples['services']} cases)" in told
+    assert found.habits.riders.service_factor == 1.0
+
+
+def test_a_recording_of_many_cases_has_no_defaults(setting):
+    assert setting.habits.defaults == {}
+
+
+def test_who_stops_a_fork_waits_for_no_seed(setting):
+    asked = 0
+
+    def stop():
+        nonlocal asked
+        asked += 1
+        return asked > 3
+
+    branch = setting.branch(setting.policy)
+    of = {"stopwatch": lambda: 0.0, "stop": stop}
+    assert fork(branch, branch, setting.moment, [1, 2], **of) is None
+    assert asked == 4, "once a simulated minute, and not again"
+    whole = 0
+
+    def later(limit=10**9):
+        nonlocal whole
+        whole += 1
+        return whole > limit
+
+    fork(branch, branch, setting.moment, [1], stopwatch=lambda: 0.0, stop=later)
+    minutes, whole = whole, 0
+    kept = fork(
+        branch, branch, setting.moment, [1, 2], stopwatch=lambda: 0.0,
+        stop=lambda: later(minutes + 2),
+    )  # fmt: skip
+    assert kept.seeds == (1,)
 
 
 def test_the_command_prints_the_difference(recorded, tmp_path, capsys):
