@@ -110,6 +110,15 @@ def replay_folder(
     return result
 
 
+def last_round_ms(folder: Path) -> int | None:
+    """When the last round of a data folder was; None for one without rounds. Decides nothing."""
+    for path in reversed(journals(folder)):
+        rounds = [record.at_ms for record in JournalReader(path) if isinstance(record, PlanMade)]
+        if rounds:
+            return rounds[-1]
+    return None
+
+
 def _within(paths: list[Path], from_ms: int | None, to_ms: int | None) -> list[Path]:
     """The journals that may hold rounds of the time, by when they and the next ones were begun."""
     found = []

@@ -173,6 +173,41 @@ def test_the_command_states_its_rate_and_the_torn_end(copy, capsys):
     assert "ends in the middle of a record" in told.err
 
 
+@pytest.mark.parametrize(
+    ("since", "until", "told"),
+    [
+        ("23:00", None, "from: '23:00' is not valid, expected a span with rounds: they were held "),
+        (None, "2026-06-01T11:00:01", "to: '2026-06-01T11:00:01' is not valid, expected a span "),
+        ("11:20", "11:10", "to: '11:10' is not valid, expected later than 2026-06-01 11:20:00 and"),
+        (None, "2026-05-01T11:10", "to: '2026-05-01T11:10' is not valid, expected later than 2026"),
+    ],
+)
+def test_a_span_without_rounds_is_refused(copy, since, until, told):
+    """Code 1 is for rounds that differ, and swapped times are not a day."""
+    (path,) = journals(copy)
+    with pytest.raises(InvalidValue) as error:
+        run_replay(copy, since, until, "Asia/Shanghai", True)
+    assert str(error.value).startswith(told)
+    last = shown(plans(path)[-1].at_ms, zone_of("Asia/Shanghai"))
+    assert last in str(error.value) or "2026-05" in until
+
+
+def test_a_folder_without_rounds_is_refused(copy):
+    (path,) = journals(copy)
+    cut(path, len(encode_record(next(iter(JournalReader(path))))))
+    with pytest.raises(InvalidValue, match="journals in which a round was held"):
+        run_replay(copy, None, None, "Asia/Shanghai", True)
+
+
+def test_a_span_over_midnight(tmp_path):
+    day = brief("small", 40)
+    late = replace(day, start_ms=day.start_ms + 45_900_000)  # 23:45
+    record_run(tmp_path, late, 7)
+    assert run_replay(tmp_path, "23:50", "00:05", "Asia/Shanghai", True)
+    with pytest.raises(InvalidValue, match=r"up to 2026-06-02 00:.*the last round"):
+        run_replay(tmp_path, "23:50", "23:40", "Asia/Shanghai", True)
+
+
 def test_times_are_those_of_the_citys_clocks():
     zone = zone_of("Asia/Shanghai")
     eleven_ms = 1_780_282_800_000  # 2026-06-01 11:00 there
