@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from geo.errors import InvalidValue, MissingFile, UnknownKey
+from sim.arrivals import orders_expected
 from sim.scenario import Doors, KnownMerchant, Rate, load_scenario, parse_scenario, table_text
 
 CELL, OTHER = "8840e3ce8dfffff", "8840e3ce89fffff"
@@ -41,6 +42,14 @@ def test_what_is_written_is_read(folder):
     assert demand.doors == DOORS
     assert demand.merchants == MERCHANTS
     assert demand.rates == (RATES[0], dataclasses.replace(RATES[1], per_h=(2.5,) * 24))
+
+
+def test_how_many_orders_are_expected(folder):
+    """03:00 to 04:30 on a Monday (UTC): 3 and half of 4 by one row, 1.5 times 2.5 by the other."""
+    found = load_scenario(folder / "mine.yaml")
+    assert orders_expected(found) == round(3 + 2 + 3.75)
+    lunch = load_scenario("lunch")
+    assert orders_expected(lunch) == lunch.orders.count
 
 
 @pytest.mark.parametrize(

@@ -148,7 +148,8 @@ def test_the_bar_knows_how_many_orders_a_table_of_rates_brings(tmp_path):
         "riders: {count: 9, speed_mps: 5.0, shifts: [{start_h: 0, hours: 2}]}\n"
         f"demand: {{rates: [{{cell: '{to_text(cell_of(30.6, 104.0))}', per_h: [40.0]}}]}}\n"
     )
-    terminal = Terminal("sim", "compare", path, path, "--precision", "90%", "--json")
+    arms = ("base", "base", "--scenario", path)
+    terminal = Terminal("sim", "compare", *arms, "--precision", "90%", "--json")
     assert json.loads(terminal.end())["precision_reached"]
     assert re.search(r"\d+/640\b", terminal.seen), "16 runs of 40 orders"
 
