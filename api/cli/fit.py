@@ -94,12 +94,12 @@ def run(options: FitOptions) -> None:
 
     log = _read_orders(options.log, options)
     couriers = _read_couriers(options)
-    log, other = _held_out(log, options)
+    log, other, without = _held_out(log, options)
     name = options.name or (options.out.stem if options.out is not None else "fitted")
-    fitted = fit_scenario(log, couriers, name)
-    files = write_scenario(fitted.scenario, options.out) if options.out is not None else ()
+    fitted = fit_scenario(log, couriers, name, without)
     last = int(local_of(log).day[-1])
     measured = goodness(fitted.scenario, log.take(of_day(log, last)) if other is None else other)
+    files = write_scenario(fitted.scenario, options.out) if options.out is not None else ()
     figures = fit_figures(fitted) | {
         "files": [str(file) for file in files],
         "goodness": goodness_figures(measured, other is not None),
@@ -138,22 +138,22 @@ def _tell(report: Report) -> None:
         typer.echo("\n".join(report.lines()), err=True)
 
 
-def _held_out(log: OrderLog, options: FitOptions) -> tuple[OrderLog, OrderLog | None]:
-    """The log to fit, and the day that it does not have."""
+def _held_out(log: OrderLog, options: FitOptions) -> tuple[OrderLog, OrderLog | None, int | None]:
+    """The log to fit, the day that it does not have, and that date if it was one of the log's."""
     from sim.fit.counts import of_day
 
     text = options.hold_out
     if text is None:
-        return log, None
+        return log, None, None
     try:
         ordinal = date.fromisoformat(text).toordinal()
     except ValueError:
-        return log, _read_orders(Path(text), options)
+        return log, _read_orders(Path(text), options), None
     mine = of_day(log, ordinal)
     if not mine.any() or mine.all():
         expected = "a date of the log, which has other dates too"
         raise InvalidValue("--hold-out", text, expected)
-    return log.take(~mine), log.take(mine)
+    return log.take(~mine), log.take(mine), ordinal
 
 
 def _show(figures: dict[str, Any]) -> None:

@@ -54,12 +54,18 @@ class Fitted:
     doors: DoorFit
 
 
-def fit_scenario(log: OrderLog, couriers: CourierLog | None = None, name: str = "fitted") -> Fitted:
-    """A day of the city of a log: its last local day, by default. InvalidValue for a log of too
-    few orders to fit anything from."""
+def fit_scenario(
+    log: OrderLog,
+    couriers: CourierLog | None = None,
+    name: str = "fitted",
+    without: int | None = None,
+) -> Fitted:
+    """A day of the city of a log: its last local day, by default. The date `without` (as
+    `date.toordinal`), whose orders were taken out of the log, is no day on which nobody ordered.
+    InvalidValue for a log of too few orders to fit anything from."""
     if len(log) < 2:
         raise InvalidValue("log", f"{len(log)} orders", "2 or more to fit from")
-    counts = counted(log)
+    counts = counted(log, without=without)
     job_types = Counter(log.job_type)
     rates: list[Rate] = []
     fits = {}

@@ -154,8 +154,35 @@ def test_a_day_of_the_log_can_be_left_out(one_week):
     mine = of_day(one_week, tuesday)
     left = one_week.take(~mine)
     assert 0 < mine.sum() < len(one_week)
-    assert counted(left).days.tolist() == [1, 1, 1, 1, 1, 1, 1]
-    assert counted(left).orders[1].sum() == 0
+    counts = counted(left, without=tuesday)
+    assert counts.days.tolist() == [1, 0, 1, 1, 1, 1, 1]
+    assert counts.orders[1].sum() == 0
+
+
+def after(first, second):
+    """Two logs as one; all columns are tuples or arrays but the zone."""
+    columns = {}
+    for name in (f.name for f in dataclasses.fields(first) if f.name != "zone"):
+        a, b = getattr(first, name), getattr(second, name)
+        columns[name] = a + b if isinstance(a, tuple) else np.concatenate([a, b])
+    columns["id"] = tuple(f"{i}" for i in range(len(columns["id"])))
+    return dataclasses.replace(first, **columns)
+
+
+def test_a_day_left_out_is_no_day_on_which_nobody_ordered(known, log_of):
+    """Any of the dates: its weekday is expected as on the other one of it."""
+    weeks = after(log_of(known, 7, seed=3), log_of(known, 7, seed=4, first=7))
+    for ordinal in (739_768, 739_777, 739_781):  # 1, 10 and 14 June 2026
+        mine = of_day(weeks, ordinal)
+        fit = fit_scenario(weeks.take(~mine), without=ordinal)
+        good = goodness(fit.scenario, weeks.take(mine), orders=1)
+        assert fit.days == 13
+        assert good.orders / good.expected == pytest.approx(1.0, abs=0.2)
+
+
+def test_a_held_out_log_of_several_days_is_refused(known, one_week):
+    with pytest.raises(InvalidValue, match="orders of 7 days, 2026-06-01 to 2026-06-07"):
+        goodness(known, one_week)
 
 
 def test_riders_have_the_shifts_and_vehicles_of_their_log(known):
