@@ -18,7 +18,7 @@ from dispatch.registry import job_type
 from geo.datum import System, check_lat_lon
 from geo.errors import InvalidValue, MissingFile, UnknownKey
 from sim.logs.table import check_zone
-from sim.scenario import first_wrong, read_yaml
+from sim.scenario import first_wrong, read_yaml, utf8_text
 
 ORDER_COLUMNS = (
     "id",
@@ -198,11 +198,7 @@ def load_mapping(path: Path) -> Mapping:
     """Raises MissingFile, UnknownKey, or InvalidValue, naming the path of what is wrong."""
     if not path.is_file():
         raise MissingFile(str(path), "the mapping")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidValue(str(path), str(error), "a YAML file") from None
-    return parse_mapping(text)
+    return parse_mapping(utf8_text(path))
 
 
 def parse_mapping(text: str) -> Mapping:

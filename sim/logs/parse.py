@@ -23,11 +23,11 @@ DAY_MS = 86_400_000
 QUARTER_MS = 900_000
 """Offsets of time zones change at whole quarters of an hour."""
 _CLOCK = re.compile(r"([0-9]{1,2}):([0-9]{2})(?::([0-9]{2})(?:\.[0-9]+)?)?")
-_YEAR_MAX_MS = 4_102_444_800_000  # 2100
+_FIRST_MS, _LAST_MS = 946_684_800_000, 4_102_444_800_000  # the years 2000 to 2099
 _TOLD = {
-    "iso": "an instant as 2026-03-02T11:30:00+08:00",
-    "epoch_ms": "milliseconds since 1970, up to 2100",
-    "epoch_s": "seconds since 1970, up to 2100",
+    "iso": "an instant as 2026-03-02T11:30:00+08:00, of the years 2000 to 2099",
+    "epoch_ms": "milliseconds since 1970, of the years 2000 to 2099 (seconds: time: epoch_s)",
+    "epoch_s": "seconds since 1970, of the years 2000 to 2099 (milliseconds: time: epoch_ms)",
     "clock": "a time of the day as 11:30:00",
 }
 
@@ -53,7 +53,7 @@ def instants(texts: list[str], how: str, day_ms: int, zone: ZoneInfo | None) -> 
     if how.startswith("epoch"):
         found, fits = numbers(texts)
         found = found * (1000 if how == "epoch_s" else 1)
-        fits &= (found > 0) & (found < _YEAR_MAX_MS)
+        fits &= (found >= _FIRST_MS) & (found < _LAST_MS)
         return np.where(fits, np.rint(found), 0.0).astype(np.int64), fits
     read: Callable[[str], tuple[int, bool]] = _READ.get(how) or _pattern(how)
     known = {text: _tried(read, text) for text in set(texts)}
@@ -137,7 +137,7 @@ def _since_1970(at: datetime) -> tuple[int, bool]:
     local = at.tzinfo is None
     since = (at.replace(tzinfo=UTC) if local else at) - _EPOCH
     at_ms = since.days * DAY_MS + since.seconds * 1000 + since.microseconds // 1000
-    if not 0 < at_ms < _YEAR_MAX_MS:
+    if not _FIRST_MS <= at_ms < _LAST_MS:
         raise ValueError(at_ms)
     return at_ms, local
 

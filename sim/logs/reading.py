@@ -117,7 +117,7 @@ def _pieces(
     path: Path, ours: tuple[str, ...], mapping: Mapping | None, zone: str | None, day: str | None
 ) -> tuple[Report, Iterator[Rows]]:
     """The rows of a file, piece by piece, and the report that they are told to."""
-    if path.suffix not in (*PARQUET, *CSV):
+    if path.suffix.lower() not in (*PARQUET, *CSV):
         raise InvalidValue("log", str(path), f"a folder, or a file {', '.join((*CSV, *PARQUET))}")
     how = (mapping.encoding, mapping.delimiter) if mapping is not None else ("utf-8-sig", ",")
     names = header(path, *how)

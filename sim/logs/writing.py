@@ -31,9 +31,9 @@ def write_log(log: OrderLog | CourierLog, path: Path) -> None:
     such folder), StartupError for Parquet without polars.
     """
     columns = _order_columns(log) if isinstance(log, OrderLog) else _courier_columns(log)
-    if path.suffix in PARQUET:
+    if path.suffix.lower() in PARQUET:
         _parquet(columns, path)
-    elif path.suffix in CSV:
+    elif path.suffix.lower() in CSV:
         _csv(columns, path)
     else:
         raise InvalidValue("file", str(path), f"a name that ends in {', '.join((*CSV, *PARQUET))}")

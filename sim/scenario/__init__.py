@@ -31,6 +31,7 @@ from sim.scenario.riders import (
 )
 from sim.scenario.table import ANY, QUARTERS, DemandKnobs, Doors, KnownMerchant, Rate
 from sim.scenario.tables import TABLES, read_table, table_text
+from sim.scenario.text import utf8_text
 from sim.scenario.town import CityKnobs, TravelKnobs
 from sim.scenario.whole import Scenario
 
@@ -74,4 +75,5 @@ __all__ = [
     "read_yaml",
     "shipped",
     "table_text",
+    "utf8_text",
 ]

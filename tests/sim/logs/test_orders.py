@@ -12,6 +12,7 @@ from sim.logs import cells
 from sim.logs.mapping import ORDERS, Area, parse_mapping
 from sim.logs.reading import read_log
 from sim.logs.report import SHOWN, Bad, BadLog, Kind
+from sim.logs.writing import write_log
 
 START_MS = 1_780_282_800_000
 
@@ -263,7 +264,8 @@ def test_a_file_that_is_none(tmp_path, path, told):
         (b"id,placed\n1,2\n", "a column 'placed_ms', our placed"),
         (b"id,placed_ms\n", "at least one order"),
         (b'id,placed_ms\n"1,2\n', "line 2"),
-        ("id,placed_ms\n订单,2\n".encode("gb18030"), "utf-8 text"),
+        ("id,placed_ms\n1,2\n订单,2\n".encode("gb18030"), r"line 3: 'byte 0xb6'.*utf-8 text.*enc"),
+        (b"id,placed_ms\n1,2\xe8", "line 2: .*utf-8 text"),
     ],
 )
 def test_a_file_that_cannot_be_read_at_all(tmp_path, text, told):
@@ -271,6 +273,12 @@ def test_a_file_that_cannot_be_read_at_all(tmp_path, text, told):
     path.write_bytes(text)
     with pytest.raises(InvalidValue, match=told):
         read_log(path, zone="UTC", bad=Bad.DROP)
+
+
+def test_names_of_files_may_be_in_capitals(rows, write, tmp_path):
+    log = read_log(write(rows, "LOG.CSV")).log
+    write_log(log, tmp_path / "OUT.CSV")
+    assert read_log(tmp_path / "OUT.CSV").log.id == log.id
 
 
 def test_another_alphabet_is_read_when_it_is_named(write, rows):
