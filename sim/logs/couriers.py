@@ -8,7 +8,7 @@ import numpy as np
 
 from geo.errors import InvalidValue
 from sim.logs.report import Bad, Kind, Report
-from sim.logs.rows import Rows, check_before, joined, kept, one_zone, wgs84, zone_of
+from sim.logs.rows import Rows, check_before, joined, kept, one_zone, wgs84, zones_of
 from sim.logs.table import F8, I8, VEHICLES, CourierLog
 
 
@@ -17,7 +17,7 @@ class CourierPiece:
     """Some rows of couriers, parsed."""
 
     rows: Rows
-    zone: str
+    zones: list[str]
     ids: list[str]
     vehicle: list[str]
     lat: F8
@@ -33,7 +33,7 @@ class CourierPiece:
         lat, lon = _degrees(rows, "lat", 90), _degrees(rows, "lon", 180)
         on_ms, off_ms = rows.times("on", rows.all()), rows.times("off", rows.all())
         off_ms = rows.past_midnight("off", off_ms, on_ms)
-        return cls(rows, zone_of(rows), ids, vehicle, lat, lon, on_ms, off_ms)
+        return cls(rows, zones_of(rows), ids, vehicle, lat, lon, on_ms, off_ms)
 
 
 def _degrees(rows: Rows, name: str, limit: int) -> F8:
@@ -51,6 +51,7 @@ def courier_log(report: Report, pieces: list[CourierPiece], bad: Bad) -> Courier
     ids = [name for piece in pieces for name in piece.ids]
     on_ms = np.concatenate([piece.on_ms for piece in pieces])
     off_ms = np.concatenate([piece.off_ms for piece in pieces])
+    zone = one_zone(rows, [name for piece in pieces for name in piece.zones])
     rows.once("id", ids)
     check_before(rows, Kind.OFF_BEFORE_ON, "off", off_ms, "on", on_ms)
     keep = kept(rows, report, bad, "courier")
@@ -59,7 +60,7 @@ def courier_log(report: Report, pieces: list[CourierPiece], bad: Bad) -> Courier
     lon = np.concatenate([piece.lon for piece in pieces])[keep]
     lat, lon = wgs84(rows, lat, lon)
     return CourierLog(
-        zone=one_zone(report, [piece.zone for piece in pieces]),
+        zone=zone,
         id=tuple(ids[i] for i in keep.tolist()),
         vehicle=tuple(vehicle[i] for i in keep.tolist()),
         lat=lat,

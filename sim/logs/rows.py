@@ -5,9 +5,11 @@ Imports numpy and the parsers; nothing here knows what an order or a courier is.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from sys import intern
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -58,7 +60,8 @@ class Rows:
 
     def theirs(self, name: str) -> str:
         """What the file calls our column."""
-        return self.mapping.columns.get(name, f"constants.{name}")
+        given = self.mapping.columns.get(name)
+        return given or (f"constants.{name}" if name in self.mapping.constants else name)
 
     def wrong(
         self,
@@ -131,6 +134,9 @@ class Rows:
     def _holes(self, name: str, texts: list[str], needed: Fits) -> Fits:
         """Where something stands."""
         there = np.array([bool(text) for text in texts], np.bool_)
+        if not self.has(name) and bool((needed & ~there).any()):
+            expected = f"a column for our {name}, or columns.{name} in a mapping"
+            raise InvalidValue(f"{self.report.file} line 1", None, expected)
         self.wrong(Kind.HOLE, needed & ~there, name, texts, "a value")
         return there
 
@@ -264,25 +270,30 @@ def kept(rows: Rows, report: Report, bad: Bad, what: str) -> NDArray[np.intp]:
     return keep
 
 
-def zone_of(rows: Rows) -> str:
-    """The zone of the mapping, or the file's own."""
+def zones_of(rows: Rows) -> list[str]:
+    """What each row has for its zone, unless the mapping has one for all."""
     if rows.mapping.zone is not None:
-        return rows.mapping.zone
-    named = set(rows.texts("zone"))
-    if len(named) > 1:
-        raise InvalidValue(f"{rows.report.file}: zone", sorted(named), "one zone in all rows")
-    return named.pop() if named else ""
+        return [rows.mapping.zone] * len(rows)
+    return [intern(name) for name in rows.texts("zone")]
 
 
-def one_zone(report: Report, zones: list[str]) -> str:
-    named = sorted(set(zones))
-    if len(named) > 1:
-        raise InvalidValue(f"{report.file}: zone", named, "one zone in all rows")
-    if not named[0]:
+def one_zone(rows: Rows, zones: list[str]) -> str:
+    """The zone of most rows; those with none or another one are bad. InvalidValue where no row has
+    one, or most one that nobody knows."""
+    known = Counter(zones)
+    del known[""]
+    if not known:
         expected = "a time zone for local hours: --zone, or zone in the mapping or the file"
-        raise InvalidValue(f"{report.file}: zone", None, expected)
-    check_zone(named[0], f"{report.file}: zone")
-    return named[0]
+        raise InvalidValue(f"{rows.report.file}: zone", None, expected)
+    usual = known.most_common(1)[0][0]
+    check_zone(usual, f"{rows.report.file}: zone")
+    if len(known) == 1 and known[usual] == len(zones):
+        return usual
+    empty = np.array([not name for name in zones], np.bool_)
+    other = np.array([name != usual for name in zones], np.bool_) & ~empty
+    rows.wrong(Kind.HOLE, empty, "zone", zones, "a value")
+    rows.wrong(Kind.ANOTHER_ZONE, other, "zone", zones, f"{usual}, the zone of most rows")
+    return usual
 
 
 def wgs84(rows: Rows, lat: F8, lon: F8) -> tuple[F8, F8]:

@@ -28,6 +28,8 @@ BAD = [
     ({"load": "0"}, Kind.OUT_OF_RANGE, "load", "0", "a whole number above 0"),
     ({"load": "1.5"}, Kind.OUT_OF_RANGE, "load", "1.5", "a whole number above 0"),
     ({"job_type": "teleport"}, Kind.UNKNOWN_NAME, "job_type", "teleport", "delivery"),
+    ({"zone": ""}, Kind.HOLE, "zone", "", "a value"),
+    ({"zone": "Asia/Tokyo"}, Kind.ANOTHER_ZONE, "zone", "Asia/Tokyo", "Asia/Shanghai, the zone of"),
     ({"id": "o3"}, Kind.DUPLICATE_ID, "id", "o3", "row 5 has it"),
     (
         {"door_lat": "104.05", "door_lon": "30.66"},
@@ -286,6 +288,16 @@ def test_another_alphabet_is_read_when_it_is_named(write, rows):
     path.write_bytes(path.read_text().replace("o5,", "订单,").encode("gb18030"))
     log = read_log(path, dataclasses.replace(ORDERS, encoding="gb18030")).log
     assert log.id[5] == "订单"
+
+
+@pytest.mark.parametrize("column", ["pickup_lat", "door_lon"])
+def test_a_needed_column_that_is_not_there_is_named_once(rows, write, column):
+    for row in rows:
+        del row[column]
+    for bad in Bad:
+        with pytest.raises(InvalidValue, match=rf"a column for our {column}") as refused:
+            read_log(write(rows), bad=bad)
+        assert not isinstance(refused.value, BadLog)
 
 
 def test_local_hours_need_a_zone(rows, write):
