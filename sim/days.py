@@ -5,8 +5,9 @@ Imports the logs, numpy and what a day is made of; reads no file.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
+from collections import Counter
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -36,6 +37,8 @@ from sim.streams import stream
 from sim.tally import Kpis
 
 MINUTE_MS = 60_000
+DAY_MS = 86_400_000
+_DAYS_MAX = 6
 DETOUR = 1.4
 """Streets by the beeline; a day's own streets are not in its log."""
 RADIUS_M = 50_000.0
@@ -84,13 +87,17 @@ def real_day(
     """
     if not len(orders):
         raise InvalidValue("orders", 0, "at least one order")
+    days = int(orders.placed_ms[-1] - orders.placed_ms[0]) // DAY_MS
+    if days >= _DAYS_MAX:
+        raise InvalidValue("orders", f"{days} days", "one day of them: --date 2026-03-02")
     if not 0.0 < share <= 1.0:
         raise InvalidValue("couriers", share, "a share above 0, at most 1")
     plane = _plane(orders)
     x, y = plane.xy(couriers.lat, couriers.lon)
     never_on = couriers.off_ms <= couriers.on_ms
     elsewhere = ~never_on & (np.hypot(x, y) > RADIUS_M)
-    chosen = stream(seed, "day", "couriers").random(len(couriers)) < share
+    # Drawn by courier, so that all his shifts are ridden or none.
+    chosen = (stream(seed, "day", "couriers").random(len(couriers)) < share)[couriers.who()]
     rows = np.flatnonzero(~never_on & ~elsewhere & chosen)
     if not len(rows):
         raise InvalidValue(
@@ -106,6 +113,30 @@ def real_day(
         elsewhere=int(elsewhere.sum()),
         thinned=int((~never_on & ~elsewhere & ~chosen).sum()),
     )
+
+
+def of_date(orders: OrderLog, couriers: CourierLog, text: str) -> tuple[OrderLog, CourierLog]:
+    """What a log of several days has of one local date: its orders, and the shifts that reach into
+    it. InvalidValue, naming the dates, for one without orders."""
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        raise InvalidValue("--date", text, "a day as 2026-03-02") from None
+    zone = ZoneInfo(orders.zone)
+    from_ms, to_ms = (
+        int(datetime(d.year, d.month, d.day, tzinfo=zone).timestamp()) * 1000
+        for d in (day, day + timedelta(days=1))
+    )
+    if from_ms <= orders.placed_ms[0] and orders.placed_ms[-1] <= to_ms:
+        return orders, couriers  # a log of that day, or of times of the day, up to 24:00
+    mine = (orders.placed_ms >= from_ms) & (orders.placed_ms < to_ms)
+    if not mine.any():
+        first, last = (
+            datetime.fromtimestamp(int(ms) / 1000, zone).date() for ms in orders.placed_ms[[0, -1]]
+        )
+        raise InvalidValue("--date", text, f"a date of the log, {first} to {last}")
+    on = couriers.take((couriers.on_ms < to_ms) & (couriers.off_ms > from_ms))
+    return orders.take(mine), replace(on, on_ms=np.maximum(on.on_ms, from_ms))
 
 
 def demand_of(orders: OrderLog, *, told: bool = True) -> Demand:
@@ -258,11 +289,23 @@ def _scenario(name: str, orders: OrderLog, riders: int, plane: Plane, policy: Po
     )
 
 
+def _riders(couriers: CourierLog) -> list[str]:
+    """A rider for each shift: the courier's name, and a number behind it from his second on."""
+    nth: Counter[str] = Counter()
+    names = [""] * len(couriers)
+    for i in np.argsort(couriers.on_ms, kind="stable").tolist():
+        own = couriers.id[i]
+        nth[own] += 1
+        names[i] = own if nth[own] == 1 else f"{own}#{nth[own]}"
+    return names
+
+
 def _crew(
     scenario: Scenario, couriers: CourierLog, rows: np.ndarray, x: F8, y: F8, seed: int
 ) -> tuple[Member, ...]:
     knobs, city = scenario.riders, scenario.city.name
-    spread = stream(seed, "day", "speeds").standard_normal(len(couriers))
+    spread = stream(seed, "day", "speeds").standard_normal(len(couriers))[couriers.who()]
+    names = _riders(couriers)
     vehicle = [_ON_FOOT if name == "walking" else name for name in couriers.vehicle]
     mean = np.array([MEAN_KMH[name] for name in vehicle]) / 3.6
     most = np.array([LEGAL_SPEED_MPS[name] for name in vehicle])
@@ -272,7 +315,7 @@ def _crew(
     return tuple(
         Member(
             rider=Rider(
-                id=couriers.id[i],
+                id=names[i],
                 city=city,
                 vehicle=vehicle[i],
                 speed_mps=float(speed[i]),

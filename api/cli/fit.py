@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import RenderableType
 
-from api.cli.orderlog import BadRows, Date, Map, Zone, bad_of, read_order_log, refusal_told
+from api.cli.orderlog import (
+    BadRows,
+    Date,
+    Map,
+    MapCouriers,
+    Zone,
+    bad_of,
+    read_courier_log,
+    read_order_log,
+    refusal_told,
+)
 from api.cli.output import say, say_table
 from geo.errors import InvalidValue
 
@@ -28,6 +38,7 @@ class FitOptions:
     out: Path | None
     hold_out: str | None
     mapping: Path | None
+    map_couriers: Path | None
     bad: str
     zone: str | None
     date: str | None
@@ -56,6 +67,7 @@ def register(sim: typer.Typer) -> None:
             ),
         ] = None,
         mapping: Map = None,
+        map_couriers: MapCouriers = None,
         bad: BadRows = "stop",
         zone: Zone = None,
         date: Date = None,
@@ -75,6 +87,7 @@ def register(sim: typer.Typer) -> None:
                 out=out,
                 hold_out=hold_out,
                 mapping=mapping,
+                map_couriers=map_couriers,
                 bad=bad,
                 zone=zone,
                 date=date,
@@ -93,7 +106,7 @@ def run(options: FitOptions) -> None:
     from sim.report import to_json_line
 
     log = _read_orders(options.log, options)
-    couriers = _read_couriers(options)
+    couriers = _read_couriers(options, log)
     log, other, without = _held_out(log, options)
     name = options.name or (options.out.stem if options.out is not None else "fitted")
     fitted = fit_scenario(log, couriers, name, without)
@@ -119,8 +132,8 @@ def _read_orders(path: Path, options: FitOptions) -> OrderLog:
     return read.log
 
 
-def _read_couriers(options: FitOptions) -> CourierLog | None:
-    from sim.logs.reading import COURIERS_NAME, read_couriers
+def _read_couriers(options: FitOptions, orders: OrderLog) -> CourierLog | None:
+    from sim.logs.reading import COURIERS_NAME
 
     path = options.couriers
     if path is None and (options.log / COURIERS_NAME).is_file():
@@ -128,7 +141,14 @@ def _read_couriers(options: FitOptions) -> CourierLog | None:
     if path is None:
         return None
     with refusal_told(options.as_json):
-        read = read_couriers(path, bad=bad_of(options.bad), zone=options.zone, day=options.date)
+        read = read_courier_log(
+            path,
+            options.map_couriers,
+            bad=bad_of(options.bad),
+            zone=options.zone,
+            day=options.date,
+            orders=orders,
+        )
     _tell(read.report)
     return read.log
 

@@ -96,7 +96,7 @@ def order_log(report: Report, pieces: list[OrderPiece], bad: Bad) -> OrderLog:
     placed = time["placed"]
     zone = one_zone(rows, [name for piece in pieces for name in piece.zones])
     rows.once("id", ids)
-    check_places(rows, [(lat, lon, number[lat], number[lon]) for lat, lon in _ENDS])
+    check_places(rows, [(lat, lon, number[lat], number[lon]) for lat, lon in _ENDS], zone)
     check_before(rows, Kind.PROMISE_BEFORE_PLACEMENT, "promise", time["promise"], "placed", placed)
     picked_up, delivered = time["picked_up"], time["delivered"]
     check_before(rows, Kind.PICKUP_BEFORE_PLACEMENT, "picked_up", picked_up, "placed", placed)

@@ -24,6 +24,7 @@ QUARTER_MS = 900_000
 """Offsets of time zones change at whole quarters of an hour."""
 _CLOCK = re.compile(r"([0-9]{1,2}):([0-9]{2})(?::([0-9]{2})(?:\.[0-9]+)?)?")
 _FIRST_MS, _LAST_MS = 946_684_800_000, 4_102_444_800_000  # the years 2000 to 2099
+_ZONE_HALF_WIDTH = 60.0
 _TOLD = {
     "iso": "an instant as 2026-03-02T11:30:00+08:00, of the years 2000 to 2099",
     "epoch_ms": "milliseconds since 1970, of the years 2000 to 2099 (seconds: time: epoch_s)",
@@ -84,6 +85,17 @@ def to_utc(local_ms: I8, zone: ZoneInfo) -> I8:
     quarters, where = np.unique(local_ms // QUARTER_MS, return_inverse=True)
     offsets = [_offset_ms(int(quarter) * QUARTER_MS, zone) for quarter in quarters]
     return local_ms - np.array(offsets, np.int64)[where]
+
+
+def far_from(zone: str, lon: F8) -> Fits:
+    """Which longitudes cannot lie in the zone: no zone of a place is 60 degrees wide either way.
+
+    None of them for a zone that is no place's, such as UTC.
+    """
+    if "/" not in zone or zone.startswith("Etc/"):
+        return np.zeros(len(lon), np.bool_)
+    middle = _offset_ms(_FIRST_MS, ZoneInfo(zone)) / DAY_MS * 360.0
+    return np.asarray(np.abs((lon - middle + 180.0) % 360.0 - 180.0) > _ZONE_HALF_WIDTH)
 
 
 def local_text(at_ms: int, zone: ZoneInfo) -> str:

@@ -163,6 +163,24 @@ class Rows:
         if again.any():
             self.wrong(Kind.DUPLICATE_ID, again, name, texts, first)
 
+    def once_at_a_time(self, name: str, texts: Sequence[str], on_ms: I8, off_ms: I8) -> None:
+        """A good row whose text stands in a good row for the same time is bad: the later one."""
+        last: dict[str, int] = {}
+        again = np.full(len(self), -1, np.int64)
+        for i in np.argsort(on_ms, kind="stable").tolist():
+            if self.bad[i]:
+                continue
+            before = last.get(texts[i])
+            if before is None or (off_ms[before] <= on_ms[i] and on_ms[before] < on_ms[i]):
+                last[texts[i]] = i
+            else:
+                again[i] = before
+
+        def first(i: int) -> str:
+            return f"an id that stands once at a time, and row {self.row[again[i]]} has it"
+
+        self.wrong(Kind.DUPLICATE_ID, again >= 0, name, texts, first)
+
     def rising(self, name: str, at_ms: I8) -> None:
         """Good rows that keep the column from rising are bad: as few of them as can be."""
         good = np.flatnonzero(~self.bad)
@@ -180,34 +198,68 @@ def joined(pieces: list[Rows]) -> Rows:
     return Rows(first.mapping, first.report, row, bad, first.zone)
 
 
-def check_places(rows: Rows, ends: Sequence[tuple[str, str, F8, F8]]) -> None:
+Ends = Sequence[tuple[str, str, F8, F8]]
+"""Of each end of an order: our lat column, our lon column, and their degrees."""
+
+
+def check_places(rows: Rows, ends: Ends, zone: str) -> None:
     """Marks places that are no point, not in the city, or in it only with lat and lon swapped.
 
-    Each end is (our lat column, our lon column, degrees, degrees) in the file's own system. Without
-    an area in the mapping, the city is RADIUS_M around the middle of all good places.
+    Without an area in the mapping, the city is RADIUS_M around the middle of all good places that
+    may lie in the zone.
     """
-    lat = np.concatenate([end[2] for end in ends])
-    lon = np.concatenate([end[3] for end in ends])
-    bad = np.tile(rows.bad, len(ends)) | np.isnan(lat)
-    point = (np.abs(lat) <= 90.0) & (np.abs(lon) <= 180.0) & ~bad
-    area = rows.mapping.city
+    area, doubt = _city(rows, ends, zone, None)
+    for end in ends:
+        off = _check_swapped(rows, end, area, doubt)
+        rows.wrong(Kind.OUTSIDE, off, end[0], _shown(end), _asked(area))
+
+
+def check_swapped(rows: Rows, end: tuple[str, str, F8, F8], zone: str, near: Area | None) -> None:
+    """Marks places that are no point, and those that would be in the city (`near`, WGS-84) with lat
+    and lon changed round and are not; another city is no finding. Without `near` as
+    `check_places`."""
+    off = _check_swapped(rows, end, *_city(rows, [end], zone, near))
+    rows.wrong(
+        Kind.OUT_OF_RANGE, off & ~_within(None, end[2], end[3]), end[0], _shown(end), _asked(None)
+    )
+
+
+def _check_swapped(rows: Rows, end: tuple[str, str, F8, F8], area: Area | None, doubt: str) -> Fits:
+    """Gives what is not in the city either way."""
+    lat_name, lon_name, lat, lon = end
+    off = ~rows.bad & ~np.isnan(lat) & ~_within(area, lat, lon)
+    swapped = off & _within(area, lon, lat)
+    right = f"lat, lon: {rows.theirs(lon_name)} and {rows.theirs(lat_name)} are swapped{doubt}"
+    rows.wrong(Kind.SWAPPED, swapped, lat_name, _shown(end), right)
+    return off & ~swapped
+
+
+def _shown(end: tuple[str, str, F8, F8]) -> Callable[[int], str]:
+    _, _, lat, lon = end
+    return lambda i: f"{lat[i]}, {lon[i]}"
+
+
+def _city(rows: Rows, ends: Ends, zone: str, near: Area | None) -> tuple[Area | None, str]:
+    """Where the city lies in the file's system, and what else than swapped places might explain
+    that they do not lie there."""
+    area = rows.mapping.city or near
     if area is not None:
         if rows.mapping.system is not System.WGS84:
             lat0, lon0 = from_wgs84(area.lat, area.lon, rows.mapping.system)
             area = Area(lat=lat0, lon=lon0, radius_m=area.radius_m)
-    elif point.any():
-        area = Area(lat=float(np.median(lat[point])), lon=float(np.median(lon[point])))
-    for lat_name, lon_name, lat, lon in ends:
-        there = ~rows.bad & ~np.isnan(lat)
-        off = there & ~_within(area, lat, lon)
-        swapped = off & _within(area, lon, lat)
-
-        def shown(i: int, lat: F8 = lat, lon: F8 = lon) -> str:
-            return f"{lat[i]}, {lon[i]}"
-
-        right = f"lat, lon: {rows.theirs(lon_name)} and {rows.theirs(lat_name)} are swapped"
-        rows.wrong(Kind.SWAPPED, swapped, lat_name, shown, right)
-        rows.wrong(Kind.OUTSIDE, off & ~swapped, lat_name, shown, _asked(area))
+        return area, ""
+    lat = np.concatenate([end[2] for end in ends])
+    lon = np.concatenate([end[3] for end in ends])
+    point = _within(None, lat, lon) & ~np.tile(rows.bad, len(ends))  # a NaN is no point
+    if not point.any():
+        return None, ""
+    lat, lon, doubt = lat[point], lon[point], ""
+    turned = parse.far_from(zone, lon) & ~parse.far_from(zone, lat) & (np.abs(lon) <= 90.0)
+    if turned.all():
+        lat, lon, doubt = lon, lat, f" (or they are not in {zone})"
+    elif turned.any():
+        lat, lon = lat[~turned], lon[~turned]
+    return Area(lat=float(np.median(lat)), lon=float(np.median(lon))), doubt
 
 
 def _within(area: Area | None, lat: F8, lon: F8) -> Fits:
