@@ -43,6 +43,8 @@ NEEDED = {ORDER_COLUMNS: ("id", "placed"), COURIER_COLUMNS: ("id", "lat", "lon",
 TIMES = ("iso", "epoch_ms", "epoch_s", "clock")
 ALL = "*"
 RADIUS_M = 50_000.0
+_ON_OFF: dict[object, str] = {True: "on", False: "off"}
+"""YAML reads these two column names as truth values."""
 _FORBID = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
@@ -209,6 +211,9 @@ def parse_mapping(text: str) -> Mapping:
         raise InvalidValue("mapping", str(error), "YAML") from None
     if not isinstance(data, dict):
         raise InvalidValue("mapping", data, "a mapping of keys to values")
+    for part in ("columns", "constants"):
+        if isinstance(data.get(part), dict):
+            data[part] = {_ON_OFF.get(key, key): value for key, value in data[part].items()}
     if isinstance(data.get("ignore"), str):
         data["ignore"] = [data["ignore"]]
     try:
