@@ -25,6 +25,7 @@ from sim.logs.table import CourierLog, OrderLog
 from sim.logs.writing import whole_file
 from sim.scenario import (
     TABLES,
+    TOO_FAR_M,
     CityKnobs,
     CustomerKnobs,
     DemandKnobs,
@@ -38,6 +39,7 @@ from sim.scenario import (
 
 _DAY_S = 86_400
 _RUN_DRY_S = 4 * 3600
+_CELL_M = 1_000.0
 _EDGE_SHARE = 0.001
 """So many of the places lie outside the fitted town, whose doors are pulled to its edge."""
 
@@ -133,6 +135,8 @@ def _town(log: OrderLog) -> tuple[Plane, float]:
     lon = np.concatenate([lon, log.door_lon[~np.isnan(log.door_lon)]])
     away = np.hypot(*plane.xy(lat, lon))
     radius = float(np.quantile(away, 1.0 - _EDGE_SHARE))
+    farthest = float(np.max(away[: len(log)]))  # of where orders begin, which all have rates
+    radius = max(radius, farthest - TOO_FAR_M + _CELL_M)
     return plane, round(min(max(radius, 500.0), 50_000.0), 0)
 
 

@@ -234,6 +234,23 @@ def test_a_log_without_times_or_doors_is_fitted_as_far_as_it_goes(one_week):
         fit_scenario(one_week.take(np.arange(1)))
 
 
+@pytest.mark.filterwarnings("error")
+def test_goods_that_are_ready_at_once_take_a_second(one_week):
+    fit = fit_scenario(dataclasses.replace(one_week, ready_ms=one_week.placed_ms))
+    assert fit.prep.mean_s == fit.scenario.merchants.prep_s == 1.0
+    assert {m.prep_s for m in fit.scenario.demand.merchants} == {1.0}
+
+
+def test_an_order_far_out_makes_the_town_larger(one_week):
+    """A cell beyond any door could not be simulated."""
+    lat = one_week.pickup_lat.copy()
+    lat[7] += 0.36  # 40 km
+    far = dataclasses.replace(one_week, pickup_lat=lat)
+    city = fit_scenario(far).scenario.city
+    assert city.radius_m > fit_scenario(one_week).scenario.city.radius_m
+    assert 25_000 < city.radius_m <= 50_000
+
+
 def test_shares_sum_to_one_and_laws_are_told_apart():
     assert sum(rounded_shares([1, 1, 1])) == pytest.approx(1.0, abs=1e-12)
     rng = np.random.default_rng(2)
