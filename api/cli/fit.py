@@ -186,9 +186,9 @@ def _show(figures: dict[str, Any]) -> None:
     parts: list[RenderableType] = [table("the fit", plain)]
     seen = "held out" if good["held_out"] else "in the log"
     title = f"against {good['day']} ({seen}): {good['orders']:,} orders"
-    measures = Table(
-        title=f"{title}, {good['orders_expected']:,.0f} expected", title_justify="left"
-    )
+    ratio = "-" if good["volume_ratio"] is None else f"{good['volume_ratio']:.2f}"
+    title += f", {good['orders_expected']:,.0f} expected, volume ratio {ratio}"
+    measures = Table(title=title, title_justify="left")
     for name in ("measure", "fitted", "rival", "perfect", "p"):
         measures.add_column(name, justify="left" if name == "measure" else "right")
     for name, m in good["measures"].items():

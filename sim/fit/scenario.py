@@ -22,7 +22,7 @@ from sim.fit.laws import DoorFit, PrepFit, fit_doors, fit_merchants, fit_promise
 from sim.fit.rates import RateFit, fit_rates
 from sim.fit.riders import fit_riders, usual_riders
 from sim.logs.table import CourierLog, OrderLog
-from sim.logs.writing import whole_file
+from sim.logs.writing import whole_files
 from sim.scenario import (
     TABLES,
     TOO_FAR_M,
@@ -143,17 +143,16 @@ def _town(log: OrderLog) -> tuple[Plane, float]:
 def write_scenario(scenario: Scenario, path: Path) -> tuple[Path, ...]:
     """Writes `path` (.yaml) and the tables of its demand beside it; gives all files.
 
-    Each file is written whole or not at all; raises CannotWrite, naming the file.
+    All of them are written or none; raises CannotWrite, naming the file.
     """
     if path.suffix not in (".yaml", ".yml"):
         raise InvalidValue("out", str(path), "a name that ends in .yaml")
-    files = {}
+    files, contents = {}, {}
     for table in TABLES:
         rows = getattr(scenario.demand, table)
         if rows:
             files[table] = path.with_name(f"{path.stem}.{table}.csv")
-            with whole_file(files[table]) as file:
-                file.write(table_text(table, rows).encode())
+            contents[files[table]] = table_text(table, rows).encode()
     text = yaml.safe_dump(
         _plain(scenario, {table: file.name for table, file in files.items()}),
         sort_keys=False,
@@ -161,8 +160,7 @@ def write_scenario(scenario: Scenario, path: Path) -> tuple[Path, ...]:
         default_flow_style=None,
         width=100,
     )
-    with whole_file(path) as file:
-        file.write(text.encode())
+    whole_files(contents | {path: text.encode()})
     return (path, *files.values())
 
 

@@ -62,6 +62,7 @@ def test_a_table_for_people_says_whether_the_day_was_seen(log, capfd):
     shown = fit(capfd, log)
     assert "in the log" in shown
     assert "quarter hours deviance per df" in shown
+    assert "volume ratio 1.00" in " ".join(shown.split())
     day = log.with_name("monday.csv")
     day.write_text("".join(log.read_text().splitlines(keepends=True)[:301]))
     assert "held out" in fit(capfd, log, "--hold-out", day)

@@ -1,12 +1,13 @@
 """Round trips: what is drawn from a known city, and fitted, lies near it; how near, by theory."""
 
 import dataclasses
+import os
 
 import numpy as np
 import pytest
 
 from dispatch.snapshot import NEVER
-from geo.errors import InvalidValue
+from geo.errors import CannotWrite, InvalidValue
 from sim.arrivals import expected_orders
 from sim.day import draw_day
 from sim.fit.counts import counted, of_day, rounded_shares
@@ -147,6 +148,19 @@ def test_what_is_written_is_what_is_read(fitted, tmp_path):
     first, second = draw_day(fitted.scenario, 4).demand, draw_day(again, 4).demand
     assert first.ids == second.ids
     assert (first.at_ms == second.at_ms).all()
+
+
+def test_a_scenario_that_cannot_be_written_leaves_the_last_one_whole(fitted, one_week, tmp_path):
+    """Rates of one fit beside the doors of another would run all the same."""
+    path = tmp_path / "town.yaml"
+    write_scenario(fitted.scenario, path)
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    other = fit_scenario(one_week.take(np.arange(300)), name="other").scenario
+    (tmp_path / f".town.yaml.{os.getpid()}.draft").mkdir()  # the last of the drafts cannot be
+    with pytest.raises(CannotWrite):
+        write_scenario(other, path)
+    (tmp_path / f".town.yaml.{os.getpid()}.draft").rmdir()
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
 
 
 def test_a_day_of_the_log_can_be_left_out(one_week):
