@@ -13,17 +13,19 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from dispatch import events as e
-from dispatch.model import Place, Rider, StopKind
+from dispatch.model import Place, Rider
 from dispatch.policy import Policy
 from dispatch.registry import job_type
 from dispatch.snapshot import NEVER
-from dispatch.vehicles import LEGAL_SPEED_MPS
+from dispatch.vehicles import LEGAL_SPEED_MPS, MEAN_KMH
 from geo.distance import Plane
 from geo.errors import InvalidValue
 from sim.crew import Member
 from sim.day import Day
 from sim.demand import Demand
-from sim.logs.table import F8, CourierLog, OrderLog
+from sim.logs.mapping import RADIUS_M
+from sim.logs.orders import ends_of
+from sim.logs.table import F8, CourierLog, OrderLog, vehicle_of
 from sim.scenario import (
     CityKnobs,
     MerchantKnobs,
@@ -41,16 +43,10 @@ DAY_MS = 86_400_000
 _DAYS_MAX = 6
 DETOUR = 1.4
 """Streets by the beeline; a day's own streets are not in its log."""
-RADIUS_M = 50_000.0
-"""A courier farther than this from the middle of the pickups came on in another city."""
 SPEED_MIN_MPS = 0.5
-_ON_FOOT = "foot"
 RUN_DRY_S = 3 * 3600
 """After the last order is placed and ready so much time is left to bring it."""
 
-
-MEAN_KMH = {"foot": 5.0, "bicycle": 15.0, "scooter": 21.6, "motorcycle": 23.0, "car": 25.0}
-"""A vehicle's mean speed in a city, stops at lights included."""
 DAY_POLICY = Policy(version="day", tick_ms=5_000, look_ahead_ms=120_000)
 """A log's orders may be ready an hour after they were placed: until two minutes before its rider is
 told, an order costs no round."""
@@ -174,7 +170,7 @@ def log_of(demand: Demand, zone: str) -> OrderLog:
 
     What a job type promises is not in it: promises are NEVER unless the day gives them.
     """
-    stops = [_ends(job_type(name).stop_kinds) for name in demand.jobs]
+    stops = [ends_of(job_type(name).stop_kinds) for name in demand.jobs]
     pickup, door = np.array(stops, np.bool_).T[:, demand.job]
     told = demand.prep_ms < NEVER
     ids = demand.ids or tuple(demand.request(i).order_id for i in range(len(demand)))
@@ -193,11 +189,6 @@ def log_of(demand: Demand, zone: str) -> OrderLog:
         promise_ms=demand.promise_ms,
         load=demand.items,
     )
-
-
-def _ends(kinds: tuple[StopKind, ...]) -> tuple[bool, bool]:
-    """Whether a job has a pickup, and a door."""
-    return StopKind.PICKUP in kinds, any(kind is not StopKind.PICKUP for kind in kinds)
 
 
 class DayBook:
@@ -306,7 +297,7 @@ def _crew(
     knobs, city = scenario.riders, scenario.city.name
     spread = stream(seed, "day", "speeds").standard_normal(len(couriers))[couriers.who()]
     names = _riders(couriers)
-    vehicle = [_ON_FOOT if name == "walking" else name for name in couriers.vehicle]
+    vehicle = [vehicle_of(name) for name in couriers.vehicle]
     mean = np.array([MEAN_KMH[name] for name in vehicle]) / 3.6
     most = np.array([LEGAL_SPEED_MPS[name] for name in vehicle])
     speed = np.clip(mean * (1.0 + knobs.speed_spread * spread), SPEED_MIN_MPS, most)

@@ -43,6 +43,7 @@ NEEDED = {ORDER_COLUMNS: ("id", "placed"), COURIER_COLUMNS: ("id", "lat", "lon",
 TIMES = ("iso", "epoch_ms", "epoch_s", "clock")
 ALL = "*"
 RADIUS_M = 50_000.0
+"""What is farther than this from the middle of the pickups is in another city."""
 _ON_OFF: dict[object, str] = {True: "on", False: "off"}
 """YAML reads these two column names as truth values."""
 _FORBID = ConfigDict(extra="forbid", allow_inf_nan=False)

@@ -44,7 +44,7 @@ class OrderPiece:
         types = job_types()
         known = np.array([not name or name in types for name in job], np.bool_)
         rows.wrong(Kind.UNKNOWN_NAME, ~known, "job_type", job, f"one of {', '.join(types)}")
-        needs = {name: _ends(types[name].stop_kinds) for name in set(job) & types.keys()}
+        needs = {name: ends_of(types[name].stop_kinds) for name in set(job) & types.keys()}
         numbers = {}
         for end, (lat, lon) in enumerate(_ENDS):
             needed = np.array([needs.get(name, (False, False))[end] for name in job], np.bool_)
@@ -127,6 +127,6 @@ def order_log(report: Report, pieces: list[OrderPiece], bad: Bad) -> OrderLog:
     )
 
 
-def _ends(kinds: tuple[StopKind, ...]) -> tuple[bool, bool]:
+def ends_of(kinds: tuple[StopKind, ...]) -> tuple[bool, bool]:
     """Whether a job has a pickup, and a door."""
     return StopKind.PICKUP in kinds, any(kind is not StopKind.PICKUP for kind in kinds)

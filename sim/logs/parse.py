@@ -15,13 +15,12 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.hours import QUARTER_MS
 from sim.logs.table import F8, I8
 
 Fits = NDArray[np.bool_]
 
 DAY_MS = 86_400_000
-QUARTER_MS = 900_000
-"""Offsets of time zones change at whole quarters of an hour."""
 _CLOCK = re.compile(r"([0-9]{1,2}):([0-9]{2})(?::([0-9]{2})(?:\.[0-9]+)?)?")
 _FIRST_MS, _LAST_MS = 946_684_800_000, 4_102_444_800_000  # the years 2000 to 2099
 _ZONE_HALF_WIDTH = 60.0
@@ -67,6 +66,7 @@ def instants(texts: list[str], how: str, day_ms: int, zone: ZoneInfo | None) -> 
     if local.any():
         if zone is None:
             return at_ms, fits & ~local
+        fits[local] &= shown(at_ms[local], zone)
         at_ms[local] = to_utc(at_ms[local], zone)
     return at_ms, fits
 
@@ -74,6 +74,7 @@ def instants(texts: list[str], how: str, day_ms: int, zone: ZoneInfo | None) -> 
 def expected(how: str, zone: ZoneInfo | None) -> str:
     """What `instants` takes, in words."""
     told = _TOLD.get(how, f"a time as {how}")
+    told += ", which a clock has shown" if zone is not None and how in ("iso", "clock") else ""
     return told if zone is not None or how.startswith("epoch") else f"{told}, with an offset"
 
 
@@ -96,6 +97,17 @@ def far_from(zone: str, lon: F8) -> Fits:
         return np.zeros(len(lon), np.bool_)
     middle = _offset_ms(_FIRST_MS, ZoneInfo(zone)) / DAY_MS * 360.0
     return np.asarray(np.abs((lon - middle + 180.0) % 360.0 - 180.0) > _ZONE_HALF_WIDTH)
+
+
+def shown(local_ms: I8, zone: ZoneInfo) -> Fits:
+    """Which local times a clock of the zone has shown: not those that it skipped in spring."""
+    quarters, where = np.unique(local_ms // QUARTER_MS, return_inverse=True)
+    naive = [datetime.fromtimestamp(q * QUARTER_MS / 1000, UTC) for q in quarters.tolist()]
+    there = [
+        at.replace(tzinfo=zone).astimezone(UTC).astimezone(zone).replace(tzinfo=UTC) == at
+        for at in naive
+    ]
+    return np.array(there, np.bool_)[where]
 
 
 def local_text(at_ms: int, zone: ZoneInfo) -> str:

@@ -1,4 +1,4 @@
-"""Logs as columns, right once built; imports numpy, and the errors of geo."""
+"""Logs as columns, right once built; imports numpy, the vehicles, and the errors of geo."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import numpy as np
 from numpy.typing import NDArray
 
+from dispatch.vehicles import LEGAL_SPEED_MPS
 from geo.errors import InvalidValue
 
 F8 = NDArray[np.float64]
 I8 = NDArray[np.int64]
 
-VEHICLES = ("foot", "walking", "bicycle", "scooter", "motorcycle", "car")
-"""What a courier may have; "walking" is how some logs say foot."""
+WALKING = "walking"
+"""How some logs say foot."""
+VEHICLES = (*LEGAL_SPEED_MPS, WALKING)
+"""What a courier may have."""
 _PLACES = (("pickup_lat", 90.0), ("pickup_lon", 180.0), ("door_lat", 90.0), ("door_lon", 180.0))
 
 
@@ -133,6 +136,11 @@ class CourierLog:
                 fits[i] = own and self.on_ms[i] >= self.off_ms[before]
             last[self.id[i]] = i
         return fits
+
+
+def vehicle_of(name: str) -> str:
+    """The vehicle, of what a log calls it (one of VEHICLES)."""
+    return "foot" if name == WALKING else name
 
 
 def check_zone(name: str, field: str) -> ZoneInfo:

@@ -15,9 +15,10 @@ from dispatch import events as e
 from dispatch.policy import Policy
 from dispatch.registry import job_type
 from dispatch.snapshot import NEVER
+from dispatch.vehicles import MEAN_KMH
 from geo.errors import InvalidValue
 from sim.city import build_city
-from sim.days import DETOUR, MEAN_KMH, DayBook, demand_of, fastest_mps, log_of, of_date, real_day
+from sim.days import DETOUR, DayBook, demand_of, fastest_mps, log_of, of_date, real_day
 from sim.demand import draw_demand
 from sim.logs.reading import order_area, read_couriers, read_log, read_mdrp
 from sim.logs.report import SHOWN, Bad, BadLog, Kind

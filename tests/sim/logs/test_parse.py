@@ -60,6 +60,12 @@ def test_a_time_without_an_offset_needs_a_zone():
     assert instants(texts, "iso", 0, None)[1].tolist() == [True, False]
 
 
+def test_a_time_that_no_clock_showed_is_none():
+    texts = ["2026-03-29 01:59", "2026-03-29 02:00", "2026-03-29 02:59", "2026-03-29 03:00"]
+    fits = instants([*texts, "2026-10-25 02:10", ""], "iso", 0, BERLIN)[1]
+    assert fits.tolist() == [True, False, False, True, True, False]
+
+
 # Quarters of 2026: of the days on which the clock changes, 29 March and 25 October, and of any.
 QUARTERS = st.one_of(*(st.integers(96 * day, 96 * day + 95) for day in (87, 297)))
 
