@@ -55,13 +55,15 @@ told, an order costs no round."""
 @dataclass(frozen=True, slots=True, eq=False)
 class RealDay:
     """A day to simulate, and what became of the couriers of its log: `never_on` were on for no
-    time, `elsewhere` in another city, `thinned` left out because fewer were asked for."""
+    time, `elsewhere` in another city, `thinned` left out because fewer were asked for. `too_large`
+    counts orders that are more than anybody can carry: nobody takes them."""
 
     day: Day
     couriers: int
     never_on: int
     elsewhere: int
     thinned: int
+    too_large: int
 
 
 def real_day(
@@ -107,6 +109,7 @@ def real_day(
         couriers=len(couriers),
         never_on=int(never_on.sum()),
         elsewhere=int(elsewhere.sum()),
+        too_large=int((orders.load > max(m.rider.capacity[0] for m in crew)).sum()),
         thinned=int((~never_on & ~elsewhere & ~chosen).sum()),
     )
 

@@ -146,6 +146,7 @@ def run(options: DayOptions) -> int:
     found: dict[str, Any] = figures(result)
     found |= book.result(fastest_mps(real.day.crew))
     found |= {
+        "orders_too_large": real.too_large,
         "couriers_share": options.couriers,
         "couriers_logged": real.couriers,
         "couriers_thinned": real.thinned,

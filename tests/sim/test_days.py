@@ -225,6 +225,13 @@ def test_an_order_that_was_taken_is_served_however_far(logs):
     assert [row for row, fen in enumerate(prices) if fen == 0] == [59]
 
 
+def test_orders_that_nobody_can_carry_are_counted(logs):
+    orders, couriers = logs
+    heavy = dataclasses.replace(orders, load=np.where(np.arange(60) < 3, 500, orders.load))
+    assert real_day("d", heavy, couriers, 1).too_large == 3
+    assert real_day("d", orders, couriers, 1).too_large == 0
+
+
 @pytest.mark.parametrize("share", [0.0, 1.5, float("nan"), 1e-9])
 def test_a_share_that_leaves_nobody(logs, share):
     with pytest.raises(InvalidValue, match="couriers"):
@@ -425,6 +432,7 @@ def test_the_command_prints_one_line_of_json(tmp_path):
     assert found["orders_delivered"] == found["orders_created"] == 12
     assert found["riders"] + found["couriers_thinned"] == 40
     assert found["couriers_logged"] == 42
+    assert found["orders_too_large"] == 0
     assert found["promises_logged"] == 12
     assert found["click_to_door_mean_min"] > found["ready_to_door_mean_min"] > 0
 
