@@ -16,3 +16,8 @@ LEGAL_SPEED_MPS: Mapping[str, float] = MappingProxyType(
 )
 """The fastest that a vehicle may go. The 25 km/h of an electric bicycle or scooter are those of
 GB 17761-2018, a motorcycle's 50 km/h the usual limit of city streets."""
+
+MEAN_KMH: Mapping[str, float] = MappingProxyType(
+    {"foot": 5.0, "bicycle": 15.0, "scooter": 21.6, "motorcycle": 23.0, "car": 25.0}
+)
+"""A vehicle's mean speed in a city, stops at lights included: logs of couriers have none."""

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from geo.errors import InvalidValue, MissingFile, UnknownKey, UnknownName
-from sim.scenario import Scenario, load_scenario, parse_scenario, read_yaml, shipped
+from sim.scenario import Scenario, load_scenario, parse_scenario, read_yaml, shipped, utf8_text
 from sim.streams import stream
 
 CITIES_MAX = 1_000
@@ -46,7 +46,7 @@ def load(name_or_path: str | Path) -> Scenario | Country:
     if text in shipped_countries():
         return _country(read_yaml((_shelf() / f"{text}.yaml").read_text(), text), Path())
     if text.endswith((".yaml", ".yml")) and Path(text).is_file():
-        found = read_yaml(Path(text).read_text(encoding="utf-8"), text)
+        found = read_yaml(utf8_text(Path(text)), text)
         if isinstance(found, dict) and "cities" in found:
             return _country(found, Path(text).parent)
     if not text.endswith((".yaml", ".yml")) and text not in shipped():
@@ -100,7 +100,9 @@ def _keys_of(like: object, folder: Path) -> dict[str, Any]:
     else:
         names = ", ".join(shipped())
         raise UnknownName("like", like, f"one of {names}, or the path of a .yaml file")
-    found = read_yaml(file.read_text(encoding="utf-8"), "like")
+    found = read_yaml(
+        utf8_text(file) if isinstance(file, Path) else file.read_text(encoding="utf-8"), "like"
+    )
     if not isinstance(found, dict):
         raise InvalidValue("like", like, "the file of a scenario")
     return found

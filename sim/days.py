@@ -5,24 +5,27 @@ Imports the logs, numpy and what a day is made of; reads no file.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
+from collections import Counter
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import numpy as np
 
 from dispatch import events as e
-from dispatch.model import Place, Rider, StopKind
+from dispatch.model import Place, Rider
 from dispatch.policy import Policy
 from dispatch.registry import job_type
 from dispatch.snapshot import NEVER
-from dispatch.vehicles import LEGAL_SPEED_MPS
+from dispatch.vehicles import LEGAL_SPEED_MPS, MEAN_KMH
 from geo.distance import Plane
 from geo.errors import InvalidValue
 from sim.crew import Member
 from sim.day import Day
 from sim.demand import Demand
-from sim.logs.table import F8, CourierLog, OrderLog
+from sim.logs.mapping import RADIUS_M
+from sim.logs.orders import ends_of
+from sim.logs.table import F8, CourierLog, OrderLog, vehicle_of
 from sim.scenario import (
     CityKnobs,
     MerchantKnobs,
@@ -36,18 +39,14 @@ from sim.streams import stream
 from sim.tally import Kpis
 
 MINUTE_MS = 60_000
+DAY_MS = 86_400_000
+_DAYS_MAX = 6
 DETOUR = 1.4
 """Streets by the beeline; a day's own streets are not in its log."""
-RADIUS_M = 50_000.0
-"""A courier farther than this from the middle of the pickups came on in another city."""
 SPEED_MIN_MPS = 0.5
-_ON_FOOT = "foot"
 RUN_DRY_S = 3 * 3600
 """After the last order is placed and ready so much time is left to bring it."""
 
-
-MEAN_KMH = {"foot": 5.0, "bicycle": 15.0, "scooter": 21.6, "motorcycle": 23.0, "car": 25.0}
-"""A vehicle's mean speed in a city, stops at lights included."""
 DAY_POLICY = Policy(version="day", tick_ms=5_000, look_ahead_ms=120_000)
 """A log's orders may be ready an hour after they were placed: until two minutes before its rider is
 told, an order costs no round."""
@@ -56,13 +55,15 @@ told, an order costs no round."""
 @dataclass(frozen=True, slots=True, eq=False)
 class RealDay:
     """A day to simulate, and what became of the couriers of its log: `never_on` were on for no
-    time, `elsewhere` in another city, `thinned` left out because fewer were asked for."""
+    time, `elsewhere` in another city, `thinned` left out because fewer were asked for. `too_large`
+    counts orders that are more than anybody can carry: nobody takes them."""
 
     day: Day
     couriers: int
     never_on: int
     elsewhere: int
     thinned: int
+    too_large: int
 
 
 def real_day(
@@ -84,13 +85,17 @@ def real_day(
     """
     if not len(orders):
         raise InvalidValue("orders", 0, "at least one order")
+    days = int(orders.placed_ms[-1] - orders.placed_ms[0]) // DAY_MS
+    if days >= _DAYS_MAX:
+        raise InvalidValue("orders", f"{days} days", "one day of them: --date 2026-03-02")
     if not 0.0 < share <= 1.0:
         raise InvalidValue("couriers", share, "a share above 0, at most 1")
     plane = _plane(orders)
     x, y = plane.xy(couriers.lat, couriers.lon)
     never_on = couriers.off_ms <= couriers.on_ms
     elsewhere = ~never_on & (np.hypot(x, y) > RADIUS_M)
-    chosen = stream(seed, "day", "couriers").random(len(couriers)) < share
+    # Drawn by courier, so that all his shifts are ridden or none.
+    chosen = (stream(seed, "day", "couriers").random(len(couriers)) < share)[couriers.who()]
     rows = np.flatnonzero(~never_on & ~elsewhere & chosen)
     if not len(rows):
         raise InvalidValue(
@@ -104,8 +109,33 @@ def real_day(
         couriers=len(couriers),
         never_on=int(never_on.sum()),
         elsewhere=int(elsewhere.sum()),
+        too_large=int((orders.load > max(m.rider.capacity[0] for m in crew)).sum()),
         thinned=int((~never_on & ~elsewhere & ~chosen).sum()),
     )
+
+
+def of_date(orders: OrderLog, couriers: CourierLog, text: str) -> tuple[OrderLog, CourierLog]:
+    """What a log of several days has of one local date: its orders, and the shifts that reach into
+    it. InvalidValue, naming the dates, for one without orders."""
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        raise InvalidValue("--date", text, "a day as 2026-03-02") from None
+    zone = ZoneInfo(orders.zone)
+    from_ms, to_ms = (
+        int(datetime(d.year, d.month, d.day, tzinfo=zone).timestamp()) * 1000
+        for d in (day, day + timedelta(days=1))
+    )
+    if from_ms <= orders.placed_ms[0] and orders.placed_ms[-1] <= to_ms:
+        return orders, couriers  # a log of that day, or of times of the day, up to 24:00
+    mine = (orders.placed_ms >= from_ms) & (orders.placed_ms < to_ms)
+    if not mine.any():
+        first, last = (
+            datetime.fromtimestamp(int(ms) / 1000, zone).date() for ms in orders.placed_ms[[0, -1]]
+        )
+        raise InvalidValue("--date", text, f"a date of the log, {first} to {last}")
+    on = couriers.take((couriers.on_ms < to_ms) & (couriers.off_ms > from_ms))
+    return orders.take(mine), replace(on, on_ms=np.maximum(on.on_ms, from_ms))
 
 
 def demand_of(orders: OrderLog, *, told: bool = True) -> Demand:
@@ -143,7 +173,7 @@ def log_of(demand: Demand, zone: str) -> OrderLog:
 
     What a job type promises is not in it: promises are NEVER unless the day gives them.
     """
-    stops = [_ends(job_type(name).stop_kinds) for name in demand.jobs]
+    stops = [ends_of(job_type(name).stop_kinds) for name in demand.jobs]
     pickup, door = np.array(stops, np.bool_).T[:, demand.job]
     told = demand.prep_ms < NEVER
     ids = demand.ids or tuple(demand.request(i).order_id for i in range(len(demand)))
@@ -162,11 +192,6 @@ def log_of(demand: Demand, zone: str) -> OrderLog:
         promise_ms=demand.promise_ms,
         load=demand.items,
     )
-
-
-def _ends(kinds: tuple[StopKind, ...]) -> tuple[bool, bool]:
-    """Whether a job has a pickup, and a door."""
-    return StopKind.PICKUP in kinds, any(kind is not StopKind.PICKUP for kind in kinds)
 
 
 class DayBook:
@@ -258,12 +283,24 @@ def _scenario(name: str, orders: OrderLog, riders: int, plane: Plane, policy: Po
     )
 
 
+def _riders(couriers: CourierLog) -> list[str]:
+    """A rider for each shift: the courier's name, and a number behind it from his second on."""
+    nth: Counter[str] = Counter()
+    names = [""] * len(couriers)
+    for i in np.argsort(couriers.on_ms, kind="stable").tolist():
+        own = couriers.id[i]
+        nth[own] += 1
+        names[i] = own if nth[own] == 1 else f"{own}#{nth[own]}"
+    return names
+
+
 def _crew(
     scenario: Scenario, couriers: CourierLog, rows: np.ndarray, x: F8, y: F8, seed: int
 ) -> tuple[Member, ...]:
     knobs, city = scenario.riders, scenario.city.name
-    spread = stream(seed, "day", "speeds").standard_normal(len(couriers))
-    vehicle = [_ON_FOOT if name == "walking" else name for name in couriers.vehicle]
+    spread = stream(seed, "day", "speeds").standard_normal(len(couriers))[couriers.who()]
+    names = _riders(couriers)
+    vehicle = [vehicle_of(name) for name in couriers.vehicle]
     mean = np.array([MEAN_KMH[name] for name in vehicle]) / 3.6
     most = np.array([LEGAL_SPEED_MPS[name] for name in vehicle])
     speed = np.clip(mean * (1.0 + knobs.speed_spread * spread), SPEED_MIN_MPS, most)
@@ -272,7 +309,7 @@ def _crew(
     return tuple(
         Member(
             rider=Rider(
-                id=couriers.id[i],
+                id=names[i],
                 city=city,
                 vehicle=vehicle[i],
                 speed_mps=float(speed[i]),

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from dispatch.policy import Policy
 from geo.errors import InvalidValue, MissingFile
-from sim.scenario import first_wrong, read_yaml
+from sim.scenario import first_wrong, read_yaml, utf8_text
 
 
 def read_policy(path: Path, base: Policy) -> Policy:
@@ -25,10 +25,7 @@ def read_policy(path: Path, base: Policy) -> Policy:
     """
     if not path.is_file():
         raise MissingFile(str(path), "the policy")
-    try:
-        found = read_yaml(path.read_text(encoding="utf-8"), str(path))
-    except UnicodeDecodeError:
-        raise InvalidValue(str(path), "bytes that are no text", "YAML in UTF-8") from None
+    found = read_yaml(utf8_text(path), str(path))
     return policy_over(base, {} if found is None else found, str(path), path.stem)
 
 

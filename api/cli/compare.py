@@ -31,7 +31,7 @@ from sim.experiments.compare import (
 from sim.experiments.relabel import false_alarms
 from sim.experiments.table import OF_THE_MACHINE, read_csv, write_csv
 from sim.report import difference_in_words, to_json_line, value_in_words
-from sim.scenario import load_scenario
+from sim.scenario import load_scenario, utf8_text
 from sim.tally import NAMES, Kpis
 
 
@@ -164,7 +164,7 @@ def run_aa(file: Path, design: Design, draws: int, *, across: bool, as_json: boo
     """Deals the labels of a saved table anew, and prints how often the comparison cries wolf."""
     if not file.is_file():
         raise MissingFile(str(file), "the check")
-    table = read_csv(file.read_text(encoding="utf-8"))
+    table = read_csv(utf8_text(file, "CSV"))
     rng = np.random.default_rng(design.seed)
     found = false_alarms(table, design, draws, rng, across=across)
     shown = {

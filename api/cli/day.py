@@ -8,7 +8,16 @@ from typing import Annotated, Any
 
 import typer
 
-from api.cli.orderlog import BadRows, Date, Zone, bad_of, refusal_told
+from api.cli.orderlog import (
+    BadRows,
+    Map,
+    MapCouriers,
+    Zone,
+    bad_of,
+    read_courier_log,
+    read_order_log,
+    refusal_told,
+)
 from geo.errors import InvalidValue, MissingFile
 
 
@@ -20,6 +29,8 @@ class DayOptions:
     seed: int
     couriers: float
     policy: Path | None
+    mapping: Path | None
+    map_couriers: Path | None
     bad: str
     zone: str | None
     date: str | None
@@ -40,9 +51,14 @@ def register(sim: typer.Typer) -> None:
         policy: Annotated[
             Path | None, typer.Option(help="YAML of policy keys, laid over the shipped policy.")
         ] = None,
+        mapping: Map = None,
+        map_couriers: MapCouriers = None,
         bad: BadRows = "stop",
         zone: Zone = None,
-        date: Date = None,
+        date: Annotated[
+            str | None,
+            typer.Option(help="The day: of several, or of files with times of the day only."),
+        ] = None,
         untold: Annotated[
             bool, typer.Option("--untold", help="Nobody is told when the goods will be ready.")
         ] = False,
@@ -52,13 +68,16 @@ def register(sim: typer.Typer) -> None:
     ) -> None:
         """Replay a real day's orders and couriers in their own places.
 
-        The folder holds a Rappi day's files, or a day's in our own format (docs/simulator.md).
+        The folder holds a Rappi day's files, files in our own format, or any that --map and
+        --map-couriers explain (docs/simulator.md).
         """
         options = DayOptions(
             folder=folder,
             seed=seed,
             couriers=couriers,
             policy=policy,
+            mapping=mapping,
+            map_couriers=map_couriers,
             bad=bad,
             zone=zone,
             date=date,
@@ -75,8 +94,8 @@ def run(options: DayOptions) -> int:
     from api.cli.progress import bar, simulated
     from api.clock import monotonic_s
     from sim.commands import run_scenario
-    from sim.days import DAY_POLICY, DayBook, fastest_mps, real_day
-    from sim.logs.reading import COURIERS_NAME, MDRP_NAME, read_couriers, read_log
+    from sim.days import DAY_POLICY, DayBook, fastest_mps, of_date, real_day
+    from sim.logs.reading import COURIERS_NAME, MDRP_NAME
     from sim.policies import read_policy
     from sim.report import figures
     from sim.run import Progress as Told
@@ -87,25 +106,28 @@ def run(options: DayOptions) -> int:
     if not (folder / COURIERS_NAME).is_file():
         raise MissingFile(str(folder / COURIERS_NAME), "the couriers of a day")
     with refusal_told(options.as_json):
-        orders = read_log(folder, bad=bad, zone=options.zone, day=options.date)
-        couriers = read_couriers(folder, bad=bad, zone=options.zone, day=options.date)
+        asked: Any = {"bad": bad, "zone": options.zone, "day": options.date}
+        orders = read_order_log(folder, options.mapping, **asked)
+        couriers = read_courier_log(folder, options.map_couriers, orders=orders.log, **asked)
     for report in (orders.report, couriers.report):
         if not report.good:
             typer.echo("\n".join(report.lines()), err=True)
+    logs = orders.log, couriers.log
+    if options.date is not None:
+        logs = of_date(*logs, options.date)
     policy = DAY_POLICY if options.policy is None else read_policy(options.policy, DAY_POLICY)
     real = real_day(
         f"day-{folder.resolve().name}",
-        orders.log,
-        couriers.log,
+        *logs,
         options.seed,
         share=options.couriers,
         told=not options.untold,
         policy=policy,
     )
-    book = DayBook(orders.log)
+    book = DayBook(logs[0])
     title = f"{folder}, seed {options.seed}"
     began_ms = real.day.scenario.start_ms
-    with bar(title, len(orders.log)) as (progress, task), stoppable() as stop:
+    with bar(title, len(logs[0])) as (progress, task), stoppable() as stop:
 
         def told(now: Told) -> None:
             at = simulated(now.at_ms - began_ms)
@@ -124,6 +146,7 @@ def run(options: DayOptions) -> int:
     found: dict[str, Any] = figures(result)
     found |= book.result(fastest_mps(real.day.crew))
     found |= {
+        "orders_too_large": real.too_large,
         "couriers_share": options.couriers,
         "couriers_logged": real.couriers,
         "couriers_thinned": real.thinned,

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import RenderableType
 
-from api.cli.orderlog import BadRows, Date, Map, Zone, bad_of, read_order_log, refusal_told
+from api.cli.orderlog import (
+    BadRows,
+    Date,
+    Map,
+    MapCouriers,
+    Zone,
+    bad_of,
+    read_courier_log,
+    read_order_log,
+    refusal_told,
+)
 from api.cli.output import say, say_table
 from geo.errors import InvalidValue
 
@@ -28,6 +38,7 @@ class FitOptions:
     out: Path | None
     hold_out: str | None
     mapping: Path | None
+    map_couriers: Path | None
     bad: str
     zone: str | None
     date: str | None
@@ -56,6 +67,7 @@ def register(sim: typer.Typer) -> None:
             ),
         ] = None,
         mapping: Map = None,
+        map_couriers: MapCouriers = None,
         bad: BadRows = "stop",
         zone: Zone = None,
         date: Date = None,
@@ -75,6 +87,7 @@ def register(sim: typer.Typer) -> None:
                 out=out,
                 hold_out=hold_out,
                 mapping=mapping,
+                map_couriers=map_couriers,
                 bad=bad,
                 zone=zone,
                 date=date,
@@ -93,13 +106,13 @@ def run(options: FitOptions) -> None:
     from sim.report import to_json_line
 
     log = _read_orders(options.log, options)
-    couriers = _read_couriers(options)
-    log, other = _held_out(log, options)
+    couriers = _read_couriers(options, log)
+    log, other, without = _held_out(log, options)
     name = options.name or (options.out.stem if options.out is not None else "fitted")
-    fitted = fit_scenario(log, couriers, name)
-    files = write_scenario(fitted.scenario, options.out) if options.out is not None else ()
+    fitted = fit_scenario(log, couriers, name, without)
     last = int(local_of(log).day[-1])
     measured = goodness(fitted.scenario, log.take(of_day(log, last)) if other is None else other)
+    files = write_scenario(fitted.scenario, options.out) if options.out is not None else ()
     figures = fit_figures(fitted) | {
         "files": [str(file) for file in files],
         "goodness": goodness_figures(measured, other is not None),
@@ -119,8 +132,8 @@ def _read_orders(path: Path, options: FitOptions) -> OrderLog:
     return read.log
 
 
-def _read_couriers(options: FitOptions) -> CourierLog | None:
-    from sim.logs.reading import COURIERS_NAME, read_couriers
+def _read_couriers(options: FitOptions, orders: OrderLog) -> CourierLog | None:
+    from sim.logs.reading import COURIERS_NAME
 
     path = options.couriers
     if path is None and (options.log / COURIERS_NAME).is_file():
@@ -128,7 +141,14 @@ def _read_couriers(options: FitOptions) -> CourierLog | None:
     if path is None:
         return None
     with refusal_told(options.as_json):
-        read = read_couriers(path, bad=bad_of(options.bad), zone=options.zone, day=options.date)
+        read = read_courier_log(
+            path,
+            options.map_couriers,
+            bad=bad_of(options.bad),
+            zone=options.zone,
+            day=options.date,
+            orders=orders,
+        )
     _tell(read.report)
     return read.log
 
@@ -138,22 +158,22 @@ def _tell(report: Report) -> None:
         typer.echo("\n".join(report.lines()), err=True)
 
 
-def _held_out(log: OrderLog, options: FitOptions) -> tuple[OrderLog, OrderLog | None]:
-    """The log to fit, and the day that it does not have."""
+def _held_out(log: OrderLog, options: FitOptions) -> tuple[OrderLog, OrderLog | None, int | None]:
+    """The log to fit, the day that it does not have, and that date if it was one of the log's."""
     from sim.fit.counts import of_day
 
     text = options.hold_out
     if text is None:
-        return log, None
+        return log, None, None
     try:
         ordinal = date.fromisoformat(text).toordinal()
     except ValueError:
-        return log, _read_orders(Path(text), options)
+        return log, _read_orders(Path(text), options), None
     mine = of_day(log, ordinal)
     if not mine.any() or mine.all():
         expected = "a date of the log, which has other dates too"
         raise InvalidValue("--hold-out", text, expected)
-    return log.take(~mine), log.take(mine)
+    return log.take(~mine), log.take(mine), ordinal
 
 
 def _show(figures: dict[str, Any]) -> None:
@@ -166,9 +186,9 @@ def _show(figures: dict[str, Any]) -> None:
     parts: list[RenderableType] = [table("the fit", plain)]
     seen = "held out" if good["held_out"] else "in the log"
     title = f"against {good['day']} ({seen}): {good['orders']:,} orders"
-    measures = Table(
-        title=f"{title}, {good['orders_expected']:,.0f} expected", title_justify="left"
-    )
+    ratio = "-" if good["volume_ratio"] is None else f"{good['volume_ratio']:.2f}"
+    title += f", {good['orders_expected']:,.0f} expected, volume ratio {ratio}"
+    measures = Table(title=title, title_justify="left")
     for name in ("measure", "fitted", "rival", "perfect", "p"):
         measures.add_column(name, justify="left" if name == "measure" else "right")
     for name, m in good["measures"].items():

@@ -19,13 +19,16 @@ if TYPE_CHECKING:
     from dispatch.model import Order
     from sim.logs.reading import Read
     from sim.logs.report import Bad
-    from sim.logs.table import OrderLog
+    from sim.logs.table import CourierLog, OrderLog
 
 Map = Annotated[
     Path | None, typer.Option("--map", help="YAML that says what the columns are; docs/fitting.md.")
 ]
 BadRows = Annotated[str, typer.Option(help="What becomes of a log with bad rows: stop or drop.")]
 Zone = Annotated[str | None, typer.Option(help="The time zone of local times, as Asia/Shanghai.")]
+MapCouriers = Annotated[
+    Path | None, typer.Option(help="YAML that says what the couriers' columns are.")
+]
 Date = Annotated[str | None, typer.Option(help="The day of files that have times of the day only.")]
 
 
@@ -37,6 +40,9 @@ def register(sim: typer.Typer) -> None:
         log: Annotated[Path, typer.Argument(help="A CSV or Parquet file, or a folder.")],
         out: Annotated[Path, typer.Argument(help="A file that ends in .csv or .parquet.")],
         mapping: Map = None,
+        couriers: Annotated[
+            bool, typer.Option("--couriers", help="It is a log of couriers, not of orders.")
+        ] = False,
         bad: BadRows = "stop",
         zone: Zone = None,
         date: Date = None,
@@ -44,21 +50,25 @@ def register(sim: typer.Typer) -> None:
             bool, typer.Option("--json", help="One JSON line instead of a table.")
         ] = False,
     ) -> None:
-        """Read an order log with care, say what is bad in it, and write it in our own format.
+        """Read a log with care, say what is bad in it, and write it in our own format.
 
         A folder is that of a live system (its journal), of a Rappi day or a benchmark day.
         """
         from sim.logs.writing import write_log
 
+        read: Read[OrderLog] | Read[CourierLog]
         with refusal_told(as_json):
-            read = read_order_log(log, mapping, bad=bad_of(bad), zone=zone, day=date)
+            if couriers:
+                read = read_courier_log(log, mapping, bad=bad_of(bad), zone=zone, day=date)
+            else:
+                read = read_order_log(log, mapping, bad=bad_of(bad), zone=zone, day=date)
         write_log(read.log, out)
         if as_json:
             show(str(log), read.report.as_dict() | {"written": str(out)}, as_json)
             return
         for line in read.report.lines():
             say(line)
-        say(f"{len(read.log)} orders are in {out}")
+        say(f"{len(read.log)} {'shifts' if couriers else 'orders'} are in {out}")
 
 
 def read_order_log(
@@ -79,6 +89,25 @@ def read_order_log(
         return read_journals(path, zone or "UTC")
     how = load_mapping(mapping) if mapping is not None else None
     return read_log(path, how, bad=bad, zone=zone, day=day)
+
+
+def read_courier_log(
+    path: Path,
+    mapping: Path | None = None,
+    *,
+    bad: Bad,
+    zone: str | None = None,
+    day: str | None = None,
+    orders: OrderLog | None = None,
+) -> Read[CourierLog]:
+    """The couriers of a file, or of a day's folder, who are looked for where the `orders` are;
+    raises as `read_couriers` and `load_mapping`."""
+    from sim.logs.mapping import load_mapping
+    from sim.logs.reading import order_area, read_couriers
+
+    how = load_mapping(mapping) if mapping is not None else None
+    near = order_area(orders) if orders is not None else None
+    return read_couriers(path, how, bad=bad, zone=zone, day=day, near=near)
 
 
 def read_journals(folder: Path, zone: str) -> Read[OrderLog]:

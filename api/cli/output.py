@@ -45,12 +45,6 @@ def show(title: str, shown: Mapping[str, Any], as_json: bool) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """A whole file or none. Raises CannotWrite for what the disk refuses."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        try:
-            draft.write_text(text, encoding="utf-8")
-            draft.replace(path)
-        finally:
-            draft.unlink(missing_ok=True)
-    except OSError as error:
-        raise CannotWrite(str(path), error.strerror or str(error)) from None
+    from sim.logs.writing import whole_files
+
+    whole_files({path: text.encode()})

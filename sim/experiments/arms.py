@@ -7,7 +7,7 @@ from pathlib import Path
 
 from geo.errors import InvalidValue, MissingFile
 from sim.policies import policy_over
-from sim.scenario import Scenario, load_scenario, read_yaml
+from sim.scenario import Scenario, load_scenario, read_yaml, utf8_text
 
 BASE = "base"
 """The scenario with its own policy."""
@@ -35,7 +35,7 @@ def read_arm(name: str, on: Scenario | None) -> Arm:
     path = Path(name)
     if not path.is_file():
         raise MissingFile(name, "the comparison")
-    found = read_yaml(path.read_text(encoding="utf-8"), name)
+    found = read_yaml(utf8_text(path), name)
     if isinstance(found, dict) and "cities" in found:
         raise InvalidValue(name, "cities", "one city: a comparison is of one")
     if isinstance(found, dict) and "city" in found:

@@ -47,9 +47,10 @@ def of_day(log: OrderLog, ordinal: int) -> NDArray[np.bool_]:
     return np.asarray(local.day[local.bins(log.placed_ms)] == ordinal)
 
 
-def counted(log: OrderLog, days: I8 | None = None) -> Counts:
+def counted(log: OrderLog, days: I8 | None = None, without: int | None = None) -> Counts:
     """All orders of the log, on so many `days` of each weekday. Without them, days between the
-    first and the last order count, even if nothing was ordered; these two are taken for whole."""
+    first and the last order count, even if nothing was ordered; these two are taken for whole.
+    Not so the date `without` (as `date.toordinal`), whose orders were taken out of the log."""
     local = local_of(log)
     bins = local.bins(log.placed_ms)
     cells, cell = np.unique(cells_of(*starts(log)), return_inverse=True)
@@ -59,7 +60,8 @@ def counted(log: OrderLog, days: I8 | None = None) -> Counts:
         return Counts(cells, days, orders)
     first, last = int(local.day[0]), int(local.day[-1])
     # date.toordinal() of a Monday is 1 more than a multiple of 7.
-    weekdays = (np.arange(first, last + 1) - 1) % len(WEEKDAYS)
+    dates = np.arange(first, last + 1)
+    weekdays = (dates[dates != without] - 1) % len(WEEKDAYS)
     return Counts(cells, np.bincount(weekdays, minlength=len(WEEKDAYS)), orders)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from math import sqrt
 
 import numpy as np
@@ -18,6 +19,7 @@ from scipy.stats import chi2, ks_2samp
 from dispatch.snapshot import NEVER
 from geo.cells import cells_of, center_of
 from geo.distance import haversine_m
+from geo.errors import InvalidValue
 from sim.arrivals import expected_orders
 from sim.city import build_city
 from sim.demand import draw_demand
@@ -87,12 +89,17 @@ def goodness(
     """The fit of a scenario with rates by table to the orders of one local day.
 
     Days are drawn until they have so many `orders`, 2 at least and 20 at most. Shapes are compared
-    apart from volume: what is expected is scaled to the held-out number.
+    apart from volume: what is expected is scaled to the held-out number. Raises InvalidValue for
+    orders of several days.
     """
+    local = local_of(held_out)
+    dates = np.unique(local.day[local.bins(held_out.placed_ms)]).tolist()
+    if len(dates) > 1:
+        told = f"orders of {len(dates)} days, {_date(dates[0])} to {_date(dates[-1])}"
+        raise InvalidValue("held out", told, f"orders of one local day ({held_out.zone})")
     day = _on_day(scenario, held_out)
     expected = _by_quarter(day)
     drawn = _draw(day, orders / max(float(expected.sum()), 1.0), seed)
-    local = local_of(held_out)
     seen = np.zeros(QUARTERS)
     np.add.at(seen, local.quarter[local.bins(held_out.placed_ms)], 1.0)
     even = np.full(QUARTERS, float(seen.sum()) / QUARTERS)
@@ -113,12 +120,16 @@ def goodness(
         measures.append(_distance(name, own, model, rival))
         quantiles.append(Quantiles(name=name, held_out=_quantiles(own), fitted=_quantiles(model)))
     return Goodness(
-        day=str(np.datetime64(int(local.day[0]) - 719_163, "D")),  # 1970-01-01 is day 719163
+        day=_date(dates[0]),
         orders=len(held_out),
         expected=round(float(expected.sum()), 1),
         measures=tuple(measures),
         quantiles=tuple(quantiles),
     )
+
+
+def _date(ordinal: int) -> str:
+    return date.fromordinal(ordinal).isoformat()
 
 
 def _on_day(scenario: Scenario, held_out: OrderLog) -> Scenario:

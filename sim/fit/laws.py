@@ -110,7 +110,7 @@ def _fit_preparation(
         orders=n,
         mean_s=round(mean, 1),
         spread=round(spread, 4),
-        law=likeliest_law(ratio / ratio.mean(), spread),
+        law=likeliest_law(ratio / (ratio.mean() or 1.0), spread),
         by_hour=tuple(float(f"{factor:.4g}") for factor in by_hour),
     )
 
@@ -127,8 +127,8 @@ def _own_means(x: F8, who: I8, size: int) -> F8:
     between = float((n * (own - mean) ** 2).sum()) / (groups - 1)
     usual = (total - float((n * n).sum()) / total) / (groups - 1)
     variance = max(0.0, (between - within) / usual)
-    weight = n * variance / (n * variance + within) if within > 0 or variance > 0 else n * 0.0
-    return np.asarray(mean + np.nan_to_num(weight) * (own - mean))
+    total_variance = np.maximum(n * variance + within, 1e-300)  # 0 where all take equally long
+    return np.asarray(mean + n * variance / total_variance * (own - mean))
 
 
 def likeliest_law(ratio: F8, spread: float) -> Law:

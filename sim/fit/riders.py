@@ -7,14 +7,13 @@ from collections import Counter
 import numpy as np
 from scipy.spatial import KDTree
 
+from dispatch.vehicles import MEAN_KMH
 from geo.distance import Plane
 from sim.fit.counts import rounded_shares
 from sim.hours import local_time
-from sim.logs.table import F8, CourierLog
+from sim.logs.table import F8, CourierLog, vehicle_of
 from sim.scenario import LEGAL_SPEED_MPS, RiderKnobs, Shift, Vehicle
 
-USUAL_KMH = {"foot": 5.0, "bicycle": 15.0, "scooter": 21.6, "motorcycle": 23.0, "car": 25.0}
-"""Mean speeds in a city, stops at lights included: logs of couriers have none."""
 CAPACITY = {"foot": 3, "bicycle": 5, "scooter": 8, "motorcycle": 8, "car": 20}
 _LENGTHS = 3
 """Shifts of one hour's start come in so many lengths at most."""
@@ -46,7 +45,7 @@ def fit_riders(couriers: CourierLog, plane: Plane, x: F8, y: F8) -> RiderKnobs:
     )
     own_x, own_y = plane.xy(couriers.lat[worked], couriers.lon[worked])
     away = np.atleast_1d(KDTree(np.column_stack([x, y])).query(np.column_stack([own_x, own_y]))[0])
-    names = Counter("foot" if name == "walking" else name for name in couriers.vehicle)
+    names = Counter(vehicle_of(name) for name in couriers.vehicle)
     share_of = dict(zip(names, rounded_shares(list(names.values())), strict=True))
     return RiderKnobs(
         count=max(1, round(int(worked.sum()) / days)),
@@ -56,7 +55,7 @@ def fit_riders(couriers: CourierLog, plane: Plane, x: F8, y: F8) -> RiderKnobs:
             Vehicle(
                 vehicle=name,
                 share=share,
-                speed_mps=round(min(USUAL_KMH[name] / 3.6, LEGAL_SPEED_MPS[name]), 2),
+                speed_mps=round(min(MEAN_KMH[name] / 3.6, LEGAL_SPEED_MPS[name]), 2),
                 capacity=CAPACITY[name],
             )
             for name, share in share_of.items()

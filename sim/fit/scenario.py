@@ -22,9 +22,10 @@ from sim.fit.laws import DoorFit, PrepFit, fit_doors, fit_merchants, fit_promise
 from sim.fit.rates import RateFit, fit_rates
 from sim.fit.riders import fit_riders, usual_riders
 from sim.logs.table import CourierLog, OrderLog
-from sim.logs.writing import whole_file
+from sim.logs.writing import whole_files
 from sim.scenario import (
     TABLES,
+    TOO_FAR_M,
     CityKnobs,
     CustomerKnobs,
     DemandKnobs,
@@ -38,6 +39,7 @@ from sim.scenario import (
 
 _DAY_S = 86_400
 _RUN_DRY_S = 4 * 3600
+_CELL_M = 1_000.0
 _EDGE_SHARE = 0.001
 """So many of the places lie outside the fitted town, whose doors are pulled to its edge."""
 
@@ -54,12 +56,18 @@ class Fitted:
     doors: DoorFit
 
 
-def fit_scenario(log: OrderLog, couriers: CourierLog | None = None, name: str = "fitted") -> Fitted:
-    """A day of the city of a log: its last local day, by default. InvalidValue for a log of too
-    few orders to fit anything from."""
+def fit_scenario(
+    log: OrderLog,
+    couriers: CourierLog | None = None,
+    name: str = "fitted",
+    without: int | None = None,
+) -> Fitted:
+    """A day of the city of a log: its last local day, by default. The date `without` (as
+    `date.toordinal`), whose orders were taken out of the log, is no day on which nobody ordered.
+    InvalidValue for a log of too few orders to fit anything from."""
     if len(log) < 2:
         raise InvalidValue("log", f"{len(log)} orders", "2 or more to fit from")
-    counts = counted(log)
+    counts = counted(log, without=without)
     job_types = Counter(log.job_type)
     rates: list[Rate] = []
     fits = {}
@@ -127,23 +135,24 @@ def _town(log: OrderLog) -> tuple[Plane, float]:
     lon = np.concatenate([lon, log.door_lon[~np.isnan(log.door_lon)]])
     away = np.hypot(*plane.xy(lat, lon))
     radius = float(np.quantile(away, 1.0 - _EDGE_SHARE))
+    farthest = float(np.max(away[: len(log)]))  # of where orders begin, which all have rates
+    radius = max(radius, farthest - TOO_FAR_M + _CELL_M)
     return plane, round(min(max(radius, 500.0), 50_000.0), 0)
 
 
 def write_scenario(scenario: Scenario, path: Path) -> tuple[Path, ...]:
     """Writes `path` (.yaml) and the tables of its demand beside it; gives all files.
 
-    Each file is written whole or not at all; raises CannotWrite, naming the file.
+    All of them are written or none; raises CannotWrite, naming the file.
     """
     if path.suffix not in (".yaml", ".yml"):
         raise InvalidValue("out", str(path), "a name that ends in .yaml")
-    files = {}
+    files, contents = {}, {}
     for table in TABLES:
         rows = getattr(scenario.demand, table)
         if rows:
             files[table] = path.with_name(f"{path.stem}.{table}.csv")
-            with whole_file(files[table]) as file:
-                file.write(table_text(table, rows).encode())
+            contents[files[table]] = table_text(table, rows).encode()
     text = yaml.safe_dump(
         _plain(scenario, {table: file.name for table, file in files.items()}),
         sort_keys=False,
@@ -151,8 +160,7 @@ def write_scenario(scenario: Scenario, path: Path) -> tuple[Path, ...]:
         default_flow_style=None,
         width=100,
     )
-    with whole_file(path) as file:
-        file.write(text.encode())
+    whole_files(contents | {path: text.encode()})
     return (path, *files.values())
 
 

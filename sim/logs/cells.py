@@ -5,8 +5,10 @@ Parquet needs polars, an extra of hexrun.
 
 from __future__ import annotations
 
+import codecs
 import csv
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -39,10 +41,11 @@ class Cells:
 
 def header(path: Path, encoding: str = "utf-8-sig", delimiter: str = ",") -> list[str]:
     """The names of the columns. Raises as `cells`."""
-    if path.suffix in PARQUET:
+    if path.suffix.lower() in PARQUET:
         return list(_polars(path).collect_schema().names())
     with _opened(path, encoding) as file:
-        return _header(path, _lines(path, csv.reader(file, delimiter=delimiter, strict=True)))
+        reader = csv.reader(file, delimiter=delimiter, strict=True)
+        return _header(path, _lines(path, reader, encoding))
 
 
 def cells(
@@ -53,12 +56,12 @@ def cells(
     Raises MissingFile, InvalidValue for a file that is not what its name says, StartupError for
     Parquet without polars.
     """
-    if path.suffix in PARQUET:
+    if path.suffix.lower() in PARQUET:
         yield from _parquet(path, wanted)
         return
     with _opened(path, encoding) as file:
         reader = csv.reader(file, delimiter=delimiter, strict=True)
-        lines = _lines(path, reader)
+        lines = _lines(path, reader, encoding)
         names = _header(path, lines)
         at = [names.index(name) for name in wanted]
         while True:
@@ -87,17 +90,29 @@ def _opened(path: Path, encoding: str) -> Any:
         raise InvalidValue(str(path), str(error), "a file that can be read") from None
 
 
-def _lines(path: Path, reader: Any) -> Iterator[tuple[int, list[str]]]:
+def _lines(path: Path, reader: Any, encoding: str) -> Iterator[tuple[int, list[str]]]:
     """The rows with the line on which each ends."""
     csv.field_size_limit(_FIELD_MAX)
     try:
         for row in reader:
             yield reader.line_num, row
     except UnicodeDecodeError as error:
-        where = f"{path} after line {reader.line_num}"
-        raise InvalidValue(where, error.object[error.start], f"{error.encoding} text") from None
+        where = f"{path} line {_undecodable(path, encoding)}"
+        expected = f"{error.encoding} text (encoding in a mapping names another)"
+        raise InvalidValue(where, f"byte {error.object[error.start]:#04x}", expected) from None
     except csv.Error as error:
         raise InvalidValue(f"{path} line {reader.line_num}", str(error), "CSV") from None
+
+
+def _undecodable(path: Path, encoding: str) -> int:
+    """The first line that is no text; the reader takes many at a time and cannot say."""
+    decoder, good = codecs.getincrementaldecoder(encoding)(), 0
+    with path.open("rb") as file, suppress(UnicodeDecodeError):
+        for line in file:
+            decoder.decode(line)
+            good += 1
+        return good  # a character that the end of the file cuts off
+    return good + 1
 
 
 def _header(path: Path, lines: Iterator[tuple[int, list[str]]]) -> list[str]:

@@ -18,7 +18,7 @@ from dispatch.registry import job_type
 from geo.datum import System, check_lat_lon
 from geo.errors import InvalidValue, MissingFile, UnknownKey
 from sim.logs.table import check_zone
-from sim.scenario import first_wrong, read_yaml
+from sim.scenario import first_wrong, read_yaml, utf8_text
 
 ORDER_COLUMNS = (
     "id",
@@ -43,6 +43,9 @@ NEEDED = {ORDER_COLUMNS: ("id", "placed"), COURIER_COLUMNS: ("id", "lat", "lon",
 TIMES = ("iso", "epoch_ms", "epoch_s", "clock")
 ALL = "*"
 RADIUS_M = 50_000.0
+"""What is farther than this from the middle of the pickups is in another city."""
+_ON_OFF: dict[object, str] = {True: "on", False: "off"}
+"""YAML reads these two column names as truth values."""
 _FORBID = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
@@ -198,11 +201,7 @@ def load_mapping(path: Path) -> Mapping:
     """Raises MissingFile, UnknownKey, or InvalidValue, naming the path of what is wrong."""
     if not path.is_file():
         raise MissingFile(str(path), "the mapping")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidValue(str(path), str(error), "a YAML file") from None
-    return parse_mapping(text)
+    return parse_mapping(utf8_text(path))
 
 
 def parse_mapping(text: str) -> Mapping:
@@ -213,6 +212,9 @@ def parse_mapping(text: str) -> Mapping:
         raise InvalidValue("mapping", str(error), "YAML") from None
     if not isinstance(data, dict):
         raise InvalidValue("mapping", data, "a mapping of keys to values")
+    for part in ("columns", "constants"):
+        if isinstance(data.get(part), dict):
+            data[part] = {_ON_OFF.get(key, key): value for key, value in data[part].items()}
     if isinstance(data.get("ignore"), str):
         data["ignore"] = [data["ignore"]]
     try:

@@ -14,7 +14,7 @@ from dispatch.registry import job_types
 from dispatch.snapshot import NEVER
 from geo.errors import InvalidValue
 from sim.logs.report import Bad, Kind, Report
-from sim.logs.rows import Rows, check_before, check_places, joined, kept, one_zone, wgs84, zone_of
+from sim.logs.rows import Rows, check_before, check_places, joined, kept, one_zone, wgs84, zones_of
 from sim.logs.table import F8, I8, OrderLog
 
 MINUTE_MS = 60_000
@@ -30,7 +30,7 @@ class OrderPiece:
     """Some rows of orders, parsed."""
 
     rows: Rows
-    zone: str
+    zones: list[str]
     ids: list[str]
     job: list[str]
     merchant: list[str]
@@ -44,7 +44,7 @@ class OrderPiece:
         types = job_types()
         known = np.array([not name or name in types for name in job], np.bool_)
         rows.wrong(Kind.UNKNOWN_NAME, ~known, "job_type", job, f"one of {', '.join(types)}")
-        needs = {name: _ends(types[name].stop_kinds) for name in set(job) & types.keys()}
+        needs = {name: ends_of(types[name].stop_kinds) for name in set(job) & types.keys()}
         numbers = {}
         for end, (lat, lon) in enumerate(_ENDS):
             needed = np.array([needs.get(name, (False, False))[end] for name in job], np.bool_)
@@ -58,7 +58,7 @@ class OrderPiece:
         )
         numbers["load"] = np.where(whole & ~np.isnan(load), load, 1.0)
         times = _order_times(rows)
-        return cls(rows, zone_of(rows), ids, job, rows.texts("merchant"), numbers, times)
+        return cls(rows, zones_of(rows), ids, job, rows.texts("merchant"), numbers, times)
 
 
 def _order_times(rows: Rows) -> dict[str, I8]:
@@ -94,8 +94,9 @@ def order_log(report: Report, pieces: list[OrderPiece], bad: Bad) -> OrderLog:
     number = {name: np.concatenate([p.numbers[name] for p in pieces]) for name in _NUMBERS}
     time = {name: np.concatenate([p.times[name] for p in pieces]) for name in _TIMES}
     placed = time["placed"]
+    zone = one_zone(rows, [name for piece in pieces for name in piece.zones])
     rows.once("id", ids)
-    check_places(rows, [(lat, lon, number[lat], number[lon]) for lat, lon in _ENDS])
+    check_places(rows, [(lat, lon, number[lat], number[lon]) for lat, lon in _ENDS], zone)
     check_before(rows, Kind.PROMISE_BEFORE_PLACEMENT, "promise", time["promise"], "placed", placed)
     picked_up, delivered = time["picked_up"], time["delivered"]
     check_before(rows, Kind.PICKUP_BEFORE_PLACEMENT, "picked_up", picked_up, "placed", placed)
@@ -111,7 +112,7 @@ def order_log(report: Report, pieces: list[OrderPiece], bad: Bad) -> OrderLog:
     pickup = wgs84(rows, number["pickup_lat"][keep], number["pickup_lon"][keep])
     door = wgs84(rows, number["door_lat"][keep], number["door_lon"][keep])
     return OrderLog(
-        zone=one_zone(report, [piece.zone for piece in pieces]),
+        zone=zone,
         id=tuple(ids[i] for i in keep.tolist()),
         placed_ms=placed[keep],
         job_type=tuple(job[i] for i in keep.tolist()),
@@ -126,6 +127,6 @@ def order_log(report: Report, pieces: list[OrderPiece], bad: Bad) -> OrderLog:
     )
 
 
-def _ends(kinds: tuple[StopKind, ...]) -> tuple[bool, bool]:
+def ends_of(kinds: tuple[StopKind, ...]) -> tuple[bool, bool]:
     """Whether a job has a pickup, and a door."""
     return StopKind.PICKUP in kinds, any(kind is not StopKind.PICKUP for kind in kinds)

@@ -15,19 +15,19 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.hours import QUARTER_MS
 from sim.logs.table import F8, I8
 
 Fits = NDArray[np.bool_]
 
 DAY_MS = 86_400_000
-QUARTER_MS = 900_000
-"""Offsets of time zones change at whole quarters of an hour."""
 _CLOCK = re.compile(r"([0-9]{1,2}):([0-9]{2})(?::([0-9]{2})(?:\.[0-9]+)?)?")
-_YEAR_MAX_MS = 4_102_444_800_000  # 2100
+_FIRST_MS, _LAST_MS = 946_684_800_000, 4_102_444_800_000  # the years 2000 to 2099
+_ZONE_HALF_WIDTH = 60.0
 _TOLD = {
-    "iso": "an instant as 2026-03-02T11:30:00+08:00",
-    "epoch_ms": "milliseconds since 1970, up to 2100",
-    "epoch_s": "seconds since 1970, up to 2100",
+    "iso": "an instant as 2026-03-02T11:30:00+08:00, of the years 2000 to 2099",
+    "epoch_ms": "milliseconds since 1970, of the years 2000 to 2099 (seconds: time: epoch_s)",
+    "epoch_s": "seconds since 1970, of the years 2000 to 2099 (milliseconds: time: epoch_ms)",
     "clock": "a time of the day as 11:30:00",
 }
 
@@ -53,7 +53,7 @@ def instants(texts: list[str], how: str, day_ms: int, zone: ZoneInfo | None) -> 
     if how.startswith("epoch"):
         found, fits = numbers(texts)
         found = found * (1000 if how == "epoch_s" else 1)
-        fits &= (found > 0) & (found < _YEAR_MAX_MS)
+        fits &= (found >= _FIRST_MS) & (found < _LAST_MS)
         return np.where(fits, np.rint(found), 0.0).astype(np.int64), fits
     read: Callable[[str], tuple[int, bool]] = _READ.get(how) or _pattern(how)
     known = {text: _tried(read, text) for text in set(texts)}
@@ -66,6 +66,7 @@ def instants(texts: list[str], how: str, day_ms: int, zone: ZoneInfo | None) -> 
     if local.any():
         if zone is None:
             return at_ms, fits & ~local
+        fits[local] &= shown(at_ms[local], zone)
         at_ms[local] = to_utc(at_ms[local], zone)
     return at_ms, fits
 
@@ -73,6 +74,7 @@ def instants(texts: list[str], how: str, day_ms: int, zone: ZoneInfo | None) -> 
 def expected(how: str, zone: ZoneInfo | None) -> str:
     """What `instants` takes, in words."""
     told = _TOLD.get(how, f"a time as {how}")
+    told += ", which a clock has shown" if zone is not None and how in ("iso", "clock") else ""
     return told if zone is not None or how.startswith("epoch") else f"{told}, with an offset"
 
 
@@ -84,6 +86,28 @@ def to_utc(local_ms: I8, zone: ZoneInfo) -> I8:
     quarters, where = np.unique(local_ms // QUARTER_MS, return_inverse=True)
     offsets = [_offset_ms(int(quarter) * QUARTER_MS, zone) for quarter in quarters]
     return local_ms - np.array(offsets, np.int64)[where]
+
+
+def far_from(zone: str, lon: F8) -> Fits:
+    """Which longitudes cannot lie in the zone: no zone of a place is 60 degrees wide either way.
+
+    None of them for a zone that is no place's, such as UTC.
+    """
+    if "/" not in zone or zone.startswith("Etc/"):
+        return np.zeros(len(lon), np.bool_)
+    middle = _offset_ms(_FIRST_MS, ZoneInfo(zone)) / DAY_MS * 360.0
+    return np.asarray(np.abs((lon - middle + 180.0) % 360.0 - 180.0) > _ZONE_HALF_WIDTH)
+
+
+def shown(local_ms: I8, zone: ZoneInfo) -> Fits:
+    """Which local times a clock of the zone has shown: not those that it skipped in spring."""
+    quarters, where = np.unique(local_ms // QUARTER_MS, return_inverse=True)
+    naive = [datetime.fromtimestamp(q * QUARTER_MS / 1000, UTC) for q in quarters.tolist()]
+    there = [
+        at.replace(tzinfo=zone).astimezone(UTC).astimezone(zone).replace(tzinfo=UTC) == at
+        for at in naive
+    ]
+    return np.array(there, np.bool_)[where]
 
 
 def local_text(at_ms: int, zone: ZoneInfo) -> str:
@@ -137,7 +161,7 @@ def _since_1970(at: datetime) -> tuple[int, bool]:
     local = at.tzinfo is None
     since = (at.replace(tzinfo=UTC) if local else at) - _EPOCH
     at_ms = since.days * DAY_MS + since.seconds * 1000 + since.microseconds // 1000
-    if not 0 < at_ms < _YEAR_MAX_MS:
+    if not _FIRST_MS <= at_ms < _LAST_MS:
         raise ValueError(at_ms)
     return at_ms, local
 

@@ -17,7 +17,7 @@ from geo.distance import Plane
 from geo.errors import InvalidValue, MissingFile
 from sim.logs.cells import CSV, PARQUET, cells, header
 from sim.logs.couriers import CourierPiece, courier_log
-from sim.logs.mapping import ALL, COURIER_COLUMNS, ORDER_COLUMNS, Mapping, chosen
+from sim.logs.mapping import ALL, COURIER_COLUMNS, ORDER_COLUMNS, Area, Mapping, chosen
 from sim.logs.orders import OrderPiece, order_log
 from sim.logs.report import Bad, Finding, Kind, Report
 from sim.logs.rows import Rows
@@ -72,11 +72,23 @@ def read_couriers(
     bad: Bad = Bad.STOP,
     zone: str | None = None,
     day: str | None = None,
+    near: Area | None = None,
 ) -> Read[CourierLog]:
-    """The couriers of a CSV or Parquet file, or of a day's folder; as `read_log`."""
+    """The couriers of a CSV or Parquet file, or of a day's folder; as `read_log`. `near` is where
+    their orders are (`order_area`): who is there with lat and lon changed round is told."""
     path = path / COURIERS_NAME if path.is_dir() else path
     report, pieces = _pieces(path, COURIER_COLUMNS, mapping, zone, day)
-    return Read(courier_log(report, [CourierPiece.of(piece) for piece in pieces], bad), report)
+    return Read(
+        courier_log(report, [CourierPiece.of(piece) for piece in pieces], bad, near), report
+    )
+
+
+def order_area(orders: OrderLog) -> Area:
+    """The city of a log: about the middle of where its orders begin."""
+    bare = np.isnan(orders.pickup_lat)
+    lat = np.where(bare, orders.door_lat, orders.pickup_lat)
+    lon = np.where(bare, orders.door_lon, orders.pickup_lon)
+    return Area(lat=float(np.median(lat)), lon=float(np.median(lon)))
 
 
 def read_mdrp(folder: Path, lat: float = 0.0, lon: float = 0.0) -> Read[OrderLog]:
@@ -117,7 +129,7 @@ def _pieces(
     path: Path, ours: tuple[str, ...], mapping: Mapping | None, zone: str | None, day: str | None
 ) -> tuple[Report, Iterator[Rows]]:
     """The rows of a file, piece by piece, and the report that they are told to."""
-    if path.suffix not in (*PARQUET, *CSV):
+    if path.suffix.lower() not in (*PARQUET, *CSV):
         raise InvalidValue("log", str(path), f"a folder, or a file {', '.join((*CSV, *PARQUET))}")
     how = (mapping.encoding, mapping.delimiter) if mapping is not None else ("utf-8-sig", ",")
     names = header(path, *how)

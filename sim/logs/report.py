@@ -31,6 +31,7 @@ class Kind(StrEnum):
     NOT_A_TIME = "not_a_time"
     OUT_OF_RANGE = "out_of_range"
     UNKNOWN_NAME = "unknown_name"
+    ANOTHER_ZONE = "another_zone"
     DUPLICATE_ID = "duplicate_id"
     OUT_OF_ORDER = "out_of_order"
     SWAPPED = "swapped_coordinates"

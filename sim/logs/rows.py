@@ -5,9 +5,11 @@ Imports numpy and the parsers; nothing here knows what an order or a courier is.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from sys import intern
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -58,7 +60,8 @@ class Rows:
 
     def theirs(self, name: str) -> str:
         """What the file calls our column."""
-        return self.mapping.columns.get(name, f"constants.{name}")
+        given = self.mapping.columns.get(name)
+        return given or (f"constants.{name}" if name in self.mapping.constants else name)
 
     def wrong(
         self,
@@ -131,6 +134,9 @@ class Rows:
     def _holes(self, name: str, texts: list[str], needed: Fits) -> Fits:
         """Where something stands."""
         there = np.array([bool(text) for text in texts], np.bool_)
+        if not self.has(name) and bool((needed & ~there).any()):
+            expected = f"a column for our {name}, or columns.{name} in a mapping"
+            raise InvalidValue(f"{self.report.file} line 1", None, expected)
         self.wrong(Kind.HOLE, needed & ~there, name, texts, "a value")
         return there
 
@@ -157,6 +163,24 @@ class Rows:
         if again.any():
             self.wrong(Kind.DUPLICATE_ID, again, name, texts, first)
 
+    def once_at_a_time(self, name: str, texts: Sequence[str], on_ms: I8, off_ms: I8) -> None:
+        """A good row whose text stands in a good row for the same time is bad: the later one."""
+        last: dict[str, int] = {}
+        again = np.full(len(self), -1, np.int64)
+        for i in np.argsort(on_ms, kind="stable").tolist():
+            if self.bad[i]:
+                continue
+            before = last.get(texts[i])
+            if before is None or (off_ms[before] <= on_ms[i] and on_ms[before] < on_ms[i]):
+                last[texts[i]] = i
+            else:
+                again[i] = before
+
+        def first(i: int) -> str:
+            return f"an id that stands once at a time, and row {self.row[again[i]]} has it"
+
+        self.wrong(Kind.DUPLICATE_ID, again >= 0, name, texts, first)
+
     def rising(self, name: str, at_ms: I8) -> None:
         """Good rows that keep the column from rising are bad: as few of them as can be."""
         good = np.flatnonzero(~self.bad)
@@ -174,34 +198,68 @@ def joined(pieces: list[Rows]) -> Rows:
     return Rows(first.mapping, first.report, row, bad, first.zone)
 
 
-def check_places(rows: Rows, ends: Sequence[tuple[str, str, F8, F8]]) -> None:
+Ends = Sequence[tuple[str, str, F8, F8]]
+"""Of each end of an order: our lat column, our lon column, and their degrees."""
+
+
+def check_places(rows: Rows, ends: Ends, zone: str) -> None:
     """Marks places that are no point, not in the city, or in it only with lat and lon swapped.
 
-    Each end is (our lat column, our lon column, degrees, degrees) in the file's own system. Without
-    an area in the mapping, the city is RADIUS_M around the middle of all good places.
+    Without an area in the mapping, the city is RADIUS_M around the middle of all good places that
+    may lie in the zone.
     """
-    lat = np.concatenate([end[2] for end in ends])
-    lon = np.concatenate([end[3] for end in ends])
-    bad = np.tile(rows.bad, len(ends)) | np.isnan(lat)
-    point = (np.abs(lat) <= 90.0) & (np.abs(lon) <= 180.0) & ~bad
-    area = rows.mapping.city
+    area, doubt = _city(rows, ends, zone, None)
+    for end in ends:
+        off = _check_swapped(rows, end, area, doubt)
+        rows.wrong(Kind.OUTSIDE, off, end[0], _shown(end), _asked(area))
+
+
+def check_swapped(rows: Rows, end: tuple[str, str, F8, F8], zone: str, near: Area | None) -> None:
+    """Marks places that are no point, and those that would be in the city (`near`, WGS-84) with lat
+    and lon changed round and are not; another city is no finding. Without `near` as
+    `check_places`."""
+    off = _check_swapped(rows, end, *_city(rows, [end], zone, near))
+    rows.wrong(
+        Kind.OUT_OF_RANGE, off & ~_within(None, end[2], end[3]), end[0], _shown(end), _asked(None)
+    )
+
+
+def _check_swapped(rows: Rows, end: tuple[str, str, F8, F8], area: Area | None, doubt: str) -> Fits:
+    """Gives what is not in the city either way."""
+    lat_name, lon_name, lat, lon = end
+    off = ~rows.bad & ~np.isnan(lat) & ~_within(area, lat, lon)
+    swapped = off & _within(area, lon, lat)
+    right = f"lat, lon: {rows.theirs(lon_name)} and {rows.theirs(lat_name)} are swapped{doubt}"
+    rows.wrong(Kind.SWAPPED, swapped, lat_name, _shown(end), right)
+    return off & ~swapped
+
+
+def _shown(end: tuple[str, str, F8, F8]) -> Callable[[int], str]:
+    _, _, lat, lon = end
+    return lambda i: f"{lat[i]}, {lon[i]}"
+
+
+def _city(rows: Rows, ends: Ends, zone: str, near: Area | None) -> tuple[Area | None, str]:
+    """Where the city lies in the file's system, and what else than swapped places might explain
+    that they do not lie there."""
+    area = rows.mapping.city or near
     if area is not None:
         if rows.mapping.system is not System.WGS84:
             lat0, lon0 = from_wgs84(area.lat, area.lon, rows.mapping.system)
             area = Area(lat=lat0, lon=lon0, radius_m=area.radius_m)
-    elif point.any():
-        area = Area(lat=float(np.median(lat[point])), lon=float(np.median(lon[point])))
-    for lat_name, lon_name, lat, lon in ends:
-        there = ~rows.bad & ~np.isnan(lat)
-        off = there & ~_within(area, lat, lon)
-        swapped = off & _within(area, lon, lat)
-
-        def shown(i: int, lat: F8 = lat, lon: F8 = lon) -> str:
-            return f"{lat[i]}, {lon[i]}"
-
-        right = f"lat, lon: {rows.theirs(lon_name)} and {rows.theirs(lat_name)} are swapped"
-        rows.wrong(Kind.SWAPPED, swapped, lat_name, shown, right)
-        rows.wrong(Kind.OUTSIDE, off & ~swapped, lat_name, shown, _asked(area))
+        return area, ""
+    lat = np.concatenate([end[2] for end in ends])
+    lon = np.concatenate([end[3] for end in ends])
+    point = _within(None, lat, lon) & ~np.tile(rows.bad, len(ends))  # a NaN is no point
+    if not point.any():
+        return None, ""
+    lat, lon, doubt = lat[point], lon[point], ""
+    turned = parse.far_from(zone, lon) & ~parse.far_from(zone, lat) & (np.abs(lon) <= 90.0)
+    if turned.all():
+        lat, lon, doubt = lon, lat, f" (or they are not in {zone})"
+    elif turned.any():
+        lat, lon = lat[~turned], lon[~turned]
+    return Area(lat=float(np.median(lat)), lon=float(np.median(lon))), doubt
 
 
 def _within(area: Area | None, lat: F8, lon: F8) -> Fits:
@@ -264,25 +322,30 @@ def kept(rows: Rows, report: Report, bad: Bad, what: str) -> NDArray[np.intp]:
     return keep
 
 
-def zone_of(rows: Rows) -> str:
-    """The zone of the mapping, or the file's own."""
+def zones_of(rows: Rows) -> list[str]:
+    """What each row has for its zone, unless the mapping has one for all."""
     if rows.mapping.zone is not None:
-        return rows.mapping.zone
-    named = set(rows.texts("zone"))
-    if len(named) > 1:
-        raise InvalidValue(f"{rows.report.file}: zone", sorted(named), "one zone in all rows")
-    return named.pop() if named else ""
+        return [rows.mapping.zone] * len(rows)
+    return [intern(name) for name in rows.texts("zone")]
 
 
-def one_zone(report: Report, zones: list[str]) -> str:
-    named = sorted(set(zones))
-    if len(named) > 1:
-        raise InvalidValue(f"{report.file}: zone", named, "one zone in all rows")
-    if not named[0]:
+def one_zone(rows: Rows, zones: list[str]) -> str:
+    """The zone of most rows; those with none or another one are bad. InvalidValue where no row has
+    one, or most one that nobody knows."""
+    known = Counter(zones)
+    del known[""]
+    if not known:
         expected = "a time zone for local hours: --zone, or zone in the mapping or the file"
-        raise InvalidValue(f"{report.file}: zone", None, expected)
-    check_zone(named[0], f"{report.file}: zone")
-    return named[0]
+        raise InvalidValue(f"{rows.report.file}: zone", None, expected)
+    usual = known.most_common(1)[0][0]
+    check_zone(usual, f"{rows.report.file}: zone")
+    if len(known) == 1 and known[usual] == len(zones):
+        return usual
+    empty = np.array([not name for name in zones], np.bool_)
+    other = np.array([name != usual for name in zones], np.bool_) & ~empty
+    rows.wrong(Kind.HOLE, empty, "zone", zones, "a value")
+    rows.wrong(Kind.ANOTHER_ZONE, other, "zone", zones, f"{usual}, the zone of most rows")
+    return usual
 
 
 def wgs84(rows: Rows, lat: F8, lon: F8) -> tuple[F8, F8]:

@@ -1,4 +1,4 @@
-"""Logs as columns, right once built; imports numpy, and the errors of geo."""
+"""Logs as columns, right once built; imports numpy, the vehicles, and the errors of geo."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import numpy as np
 from numpy.typing import NDArray
 
+from dispatch.vehicles import LEGAL_SPEED_MPS
 from geo.errors import InvalidValue
 
 F8 = NDArray[np.float64]
 I8 = NDArray[np.int64]
 
-VEHICLES = ("foot", "walking", "bicycle", "scooter", "motorcycle", "car")
-"""What a courier may have; "walking" is how some logs say foot."""
+WALKING = "walking"
+"""How some logs say foot."""
+VEHICLES = (*LEGAL_SPEED_MPS, WALKING)
+"""What a courier may have."""
 _PLACES = (("pickup_lat", 90.0), ("pickup_lon", 180.0), ("door_lat", 90.0), ("door_lon", 180.0))
 
 
@@ -88,9 +91,10 @@ class OrderLog:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class CourierLog:
-    """n couriers by id: where they came on (WGS-84 degrees), from when to when (ms UTC).
+    """n shifts of couriers by id: where they came on (WGS-84 degrees), from when to when (ms UTC).
 
-    Who was on for no time at all has `off_ms` at `on_ms`. Raises InvalidValue, naming the column
+    A courier may have several, one after the other. Who was on for no time at all has `off_ms` at
+    `on_ms`. Raises InvalidValue, naming the column
     and the row, for columns that break this.
     """
 
@@ -105,17 +109,38 @@ class CourierLog:
     def __post_init__(self) -> None:
         check_zone(self.zone, "zone")
         _check_columns(self, "couriers")
-        _hold_once(self.id)
         _hold("lat", self.lat, np.abs(self.lat) <= 90.0, "degrees from -90 to 90")
         _hold("lon", self.lon, np.abs(self.lon) <= 180.0, "degrees from -180 to 180")
         _hold("off_ms", self.off_ms, self.off_ms >= self.on_ms, "not before on_ms")
+        _hold("on_ms", self.on_ms, self._one_by_one(), "not before the courier's last off_ms")
 
     def __len__(self) -> int:
         return len(self.id)
 
     def take(self, rows: NDArray[Any]) -> CourierLog:
-        """The couriers of some rows (indices that rise, or a mask)."""
+        """The shifts of some rows (indices that rise, or a mask)."""
         return CourierLog(zone=self.zone, **_taken(self, rows))
+
+    def who(self) -> I8:
+        """The courier of each shift, int64[n], numbered from 0 by first appearance."""
+        numbers: dict[str, int] = {}
+        return np.array([numbers.setdefault(name, len(numbers)) for name in self.id], np.int64)
+
+    def _one_by_one(self) -> NDArray[np.bool_]:
+        """Which shifts begin when the one before of their courier is over."""
+        fits, last = np.ones(len(self), np.bool_), dict[str, int]()
+        for i in np.argsort(self.on_ms, kind="stable").tolist():
+            before = last.get(self.id[i])
+            if before is not None:
+                own = self.on_ms[i] > self.on_ms[before]
+                fits[i] = own and self.on_ms[i] >= self.off_ms[before]
+            last[self.id[i]] = i
+        return fits
+
+
+def vehicle_of(name: str) -> str:
+    """The vehicle, of what a log calls it (one of VEHICLES)."""
+    return "foot" if name == WALKING else name
 
 
 def check_zone(name: str, field: str) -> ZoneInfo:

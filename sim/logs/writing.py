@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -31,9 +31,9 @@ def write_log(log: OrderLog | CourierLog, path: Path) -> None:
     such folder), StartupError for Parquet without polars.
     """
     columns = _order_columns(log) if isinstance(log, OrderLog) else _courier_columns(log)
-    if path.suffix in PARQUET:
+    if path.suffix.lower() in PARQUET:
         _parquet(columns, path)
-    elif path.suffix in CSV:
+    elif path.suffix.lower() in CSV:
         _csv(columns, path)
     else:
         raise InvalidValue("file", str(path), f"a name that ends in {', '.join((*CSV, *PARQUET))}")
@@ -56,6 +56,29 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         except BaseException:
             with suppress(OSError):
                 draft.unlink()
+            raise
+    except OSError as error:
+        raise CannotWrite(str(path), error.strerror or str(error)) from None
+
+
+def whole_files(contents: Mapping[Path, bytes]) -> None:
+    """Files that belong together: none takes its place before all of them are on the disk, in the
+    order given. Raises as `whole_file`."""
+    drafts = {path: path.with_name(f".{path.name}.{os.getpid()}{DRAFT}") for path in contents}
+    path = next(iter(contents))
+    try:
+        try:
+            for path, content in contents.items():
+                with drafts[path].open("xb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+            for path, draft in drafts.items():
+                draft.replace(path)
+        except BaseException:
+            for draft in drafts.values():
+                with suppress(OSError):
+                    draft.unlink()
             raise
     except OSError as error:
         raise CannotWrite(str(path), error.strerror or str(error)) from None

@@ -31,8 +31,9 @@ from sim.scenario.riders import (
 )
 from sim.scenario.table import ANY, QUARTERS, DemandKnobs, Doors, KnownMerchant, Rate
 from sim.scenario.tables import TABLES, read_table, table_text
+from sim.scenario.text import utf8_text
 from sim.scenario.town import CityKnobs, TravelKnobs
-from sim.scenario.whole import Scenario
+from sim.scenario.whole import TOO_FAR_M, Scenario
 
 __all__ = [
     "ANY",
@@ -42,6 +43,7 @@ __all__ = [
     "SCOOTER",
     "SPEED_LIMIT_MPS",
     "TABLES",
+    "TOO_FAR_M",
     "WEEKDAYS",
     "BreakKnobs",
     "Burst",
@@ -74,4 +76,5 @@ __all__ = [
     "read_yaml",
     "shipped",
     "table_text",
+    "utf8_text",
 ]

@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from dispatch.registry import job_type
 from geo.errors import InvalidValue, MissingFile, UnknownKey, UnknownName
 from sim.scenario.tables import TABLES, read_table
+from sim.scenario.text import utf8_text
 from sim.scenario.whole import Scenario
 
 
@@ -36,7 +37,7 @@ def load_scenario(name_or_path: str | Path) -> Scenario:
         path = Path(text)
         if not path.is_file():
             raise MissingFile(text, "the scenario")
-        return parse_scenario(path.read_text(encoding="utf-8"), path.parent)
+        return parse_scenario(utf8_text(path), path.parent)
     if text not in shipped():
         expected = f"one of {', '.join(shipped())}, or the path of a .yaml file"
         raise UnknownName("scenario", text, expected)

@@ -16,6 +16,7 @@ from typing import Any
 
 from geo.errors import InvalidValue, MissingFile, UnknownKey
 from sim.scenario.table import Doors, KnownMerchant, Rate
+from sim.scenario.text import utf8_text
 
 TABLES: dict[str, type[Rate] | type[Doors] | type[KnownMerchant]] = {
     "rates": Rate,
@@ -34,13 +35,12 @@ def read_table(name: str, path: Path) -> list[dict[str, Any]]:
     """
     if not path.is_file():
         raise MissingFile(str(path), f"the table demand.{name}")
-    with path.open(encoding="utf-8", newline="") as file:
-        lines = csv.DictReader(file)
-        columns = tuple(lines.fieldnames or ())
-        parts = _parts(columns) if name == "rates" else ()
-        _check_columns(name, path, columns, parts)
-        numbers = {f.name for f in fields(TABLES[name]) if f.type == "float"}
-        return [_row(line, parts, numbers, f"{path.name}, line {lines.line_num}") for line in lines]
+    lines = csv.DictReader(io.StringIO(utf8_text(path, "CSV"), newline=""))
+    columns = tuple(lines.fieldnames or ())
+    parts = _parts(columns) if name == "rates" else ()
+    _check_columns(name, path, columns, parts)
+    numbers = {f.name for f in fields(TABLES[name]) if f.type == "float"}
+    return [_row(line, parts, numbers, f"{path.name}, line {lines.line_num}") for line in lines]
 
 
 def table_text(name: str, rows: Iterable[Row]) -> str:

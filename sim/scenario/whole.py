@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from dispatch.policy import Policy
-from geo.distance import Plane
+from geo.cells import center_of, of_text
+from geo.distance import Plane, haversine_m
 from sim.faults import FaultKnobs
 from sim.scenario.checks import FORBID, need
 from sim.scenario.merchants import MerchantKnobs
@@ -18,6 +21,9 @@ from sim.scenario.orders import Burst, CustomerKnobs, OrderKnobs, RainKnobs, Spe
 from sim.scenario.riders import RiderKnobs
 from sim.scenario.table import DemandKnobs
 from sim.scenario.town import CityKnobs, TravelKnobs
+
+TOO_FAR_M = 15_000.0
+"""So far from the town no cell may lie: deliveries go no farther."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +72,8 @@ class Scenario:
         for name, share in self.jobs.items():
             need(0 < share <= 1, f"jobs.{name}", share, "a share above 0, at most 1")
         self._check_demand()
+        self._check_times()
+        self._check_places()
 
     def _check_demand(self) -> None:
         table, orders = self.demand, self.orders
@@ -78,6 +86,40 @@ class Scenario:
         for path, name in named:
             known = not name or name in self.jobs
             need(known, f"{path}.job_type", name, "one of the scenario's jobs")
+
+    def _check_times(self) -> None:
+        """What would begin when all is over would do nothing, and nobody would notice."""
+        ends_h, over_h = self.duration_s / 3600, self.horizon_s / 3600
+        for i, burst in enumerate(self.bursts):
+            told = f"before the last orders, below {ends_h:g}"
+            need(burst.at_h < ends_h, f"bursts.{i}.at_h", burst.at_h, told)
+        told = f"before the end of the run, below {over_h:g}"
+        for i, spell in enumerate(self.rain.spells):
+            need(spell.from_h < over_h, f"rain.spells.{i}.from_h", spell.from_h, told)
+        for i, shift in enumerate(self.riders.shifts):
+            need(shift.start_h < over_h, f"riders.shifts.{i}.start_h", shift.start_h, told)
+        riders = self.riders.count + self.riders.more
+        for i, row in enumerate(self.faults.clocks.riders):
+            need(0 <= row < riders, f"faults.clocks.riders.{i}", row, f"a row below {riders}")
+
+    def _check_places(self) -> None:
+        """What lies elsewhere on Earth is a slip: its doors, which are in the town, would be too
+        far for any job type."""
+        city = self.city
+        for i, burst in enumerate(self.bursts):
+            away_m = float(haversine_m(city.lat, city.lon, burst.lat, burst.lon))
+            told = f"a place in the town, within {city.radius_m:g} m of its middle"
+            need(away_m - burst.radius_m <= city.radius_m, f"bursts.{i}", f"{away_m:.0f} m", told)
+        if not self.demand:
+            return
+        cells = {rate.cell: i for i, rate in enumerate(self.demand.rates)}
+        middle = np.array([center_of(of_text(cell)) for cell in cells])
+        away = np.atleast_1d(haversine_m(city.lat, city.lon, middle[:, 0], middle[:, 1]))
+        limit_m = city.radius_m + TOO_FAR_M
+        told = f"a cell within {limit_m / 1000:g} km of the town's middle"
+        for (cell, i), away_m in zip(cells.items(), away.tolist(), strict=True):
+            shown = f"{cell}, {away_m / 1000:.0f} km away"
+            need(away_m <= limit_m, f"demand.rates.{i}.cell", shown, told)
 
     @property
     def plane(self) -> Plane:

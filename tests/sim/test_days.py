@@ -15,12 +15,13 @@ from dispatch import events as e
 from dispatch.policy import Policy
 from dispatch.registry import job_type
 from dispatch.snapshot import NEVER
+from dispatch.vehicles import MEAN_KMH
 from geo.errors import InvalidValue
 from sim.city import build_city
-from sim.days import DETOUR, MEAN_KMH, DayBook, demand_of, fastest_mps, log_of, real_day
+from sim.days import DETOUR, DayBook, demand_of, fastest_mps, log_of, of_date, real_day
 from sim.demand import draw_demand
-from sim.logs.reading import read_couriers, read_log, read_mdrp
-from sim.logs.report import BadLog, Kind
+from sim.logs.reading import order_area, read_couriers, read_log, read_mdrp
+from sim.logs.report import SHOWN, Bad, BadLog, Kind
 from sim.logs.table import VEHICLES
 from sim.logs.writing import write_log
 from sim.run import simulate
@@ -224,6 +225,13 @@ def test_an_order_that_was_taken_is_served_however_far(logs):
     assert [row for row, fen in enumerate(prices) if fen == 0] == [59]
 
 
+def test_orders_that_nobody_can_carry_are_counted(logs):
+    orders, couriers = logs
+    heavy = dataclasses.replace(orders, load=np.where(np.arange(60) < 3, 500, orders.load))
+    assert real_day("d", heavy, couriers, 1).too_large == 3
+    assert real_day("d", orders, couriers, 1).too_large == 0
+
+
 @pytest.mark.parametrize("share", [0.0, 1.5, float("nan"), 1e-9])
 def test_a_share_that_leaves_nobody(logs, share):
     with pytest.raises(InvalidValue, match="couriers"):
@@ -254,6 +262,118 @@ def test_the_book_adds_what_the_log_knows(logs):
     there = orders.ready_ms + way_m * DETOUR / 6.0 * 1000 <= orders.promise_ms
     assert found["promises_possible_share"] == pytest.approx(there.mean())
     assert 0 < found["promises_possible_share"] < 1
+
+
+def swapped(folder, name, columns, rows):
+    """The file's rows (from 1) with two columns changed round."""
+    with (folder / name).open() as file:
+        table = list(csv.reader(file))
+    a, b = (table[0].index(column) for column in columns)
+    for n in rows:
+        table[n][a], table[n][b] = table[n][b], table[n][a]
+    _write(folder / name, table[0], table[1:])
+
+
+def test_swapped_couriers_are_told_who_were_elsewhere_are_not(day_folder):
+    swapped(day_folder, "couriers.csv", ("on_lat", "on_lng"), range(1, 36))
+    near = order_area(read_log(day_folder).log)
+    with pytest.raises(BadLog) as refused:
+        read_couriers(day_folder, near=near)
+    assert dict(refused.value.report.bad) == {Kind.SWAPPED: 35}
+    (found, *_) = refused.value.report.first[Kind.SWAPPED]
+    assert (found.row, found.column) == (2, "on_lat")
+    with pytest.raises(BadLog, match="swapped_coordinates: 35"):
+        read_couriers(day_folder)  # the zone says so, too
+    assert len(read_couriers(day_folder, near=near, bad=Bad.DROP).log) == 7
+
+
+@pytest.mark.parametrize("rows", [range(1, 61), range(1, 34)], ids=["all", "most"])
+def test_places_that_cannot_lie_in_the_zone_are_the_swapped_ones(day_folder, rows):
+    """-75.7 is a latitude as well: that of the Antarctic coast."""
+    for end in ("pick_up", "drop_off"):
+        swapped(day_folder, "orders.csv", (f"{end}_lat", f"{end}_lng"), rows)
+    with pytest.raises(BadLog) as refused:
+        read_log(day_folder)
+    report = refused.value.report
+    assert dict(report.bad) == {Kind.SWAPPED: len(rows)}
+    assert [f.row for f in report.first[Kind.SWAPPED]] == [n + 1 for n in list(rows)[:SHOWN]]
+    assert ("or they are not in America/Bogota" in str(refused.value)) == (len(rows) == 60)
+
+
+def first_twice(couriers, **columns):
+    """The log with its first courier's row twice, and columns of its own."""
+    return dataclasses.replace(
+        couriers,
+        id=couriers.id[:1] + couriers.id,
+        vehicle=couriers.vehicle[:1] + couriers.vehicle,
+        lat=np.r_[couriers.lat[0], couriers.lat],
+        lon=np.r_[couriers.lon[0], couriers.lon],
+        **columns,
+    )
+
+
+def test_a_courier_may_have_two_shifts(logs):
+    orders, couriers = logs
+    noon_ms = MIDNIGHT_MS + 12 * 3600 * SECOND_MS
+    split = first_twice(
+        couriers,
+        on_ms=np.r_[couriers.on_ms[0], noon_ms, couriers.on_ms[1:]],
+        off_ms=np.r_[noon_ms - 600_000, couriers.off_ms],
+    )
+    real = real_day("d", orders, split, 1, policy=QUICK)
+    crew = {member.rider.id: member for member in real.day.crew}
+    assert (crew["1"].shift_end_ms, crew["1#2"].shift_start_ms) == (noon_ms - 600_000, noon_ms)
+    assert crew["1"].rider.speed_mps == crew["1#2"].rider.speed_mps
+    alone = {m.rider.id: m for m in real_day("d", *logs, 1, policy=QUICK).day.crew}
+    assert all(crew[name] == member for name, member in alone.items() if name != "1")
+    assert run(real).kpis["orders_delivered"] == 60
+    for share in (0.2, 0.4, 0.6):
+        some = {m.rider.id for m in real_day("d", orders, split, 1, share=share).day.crew}
+        assert ("1" in some) == ("1#2" in some)
+
+
+def test_a_courier_cannot_be_on_twice_at_once(logs):
+    couriers = logs[1]
+    for after_ms in (0, 60_000):
+        on_ms = np.r_[couriers.on_ms[0], couriers.on_ms[0] + after_ms, couriers.on_ms[1:]]
+        with pytest.raises(InvalidValue, match=r"on_ms\[1\]"):
+            first_twice(couriers, on_ms=on_ms, off_ms=np.r_[couriers.off_ms[0], couriers.off_ms])
+
+
+def test_a_courier_who_is_on_already_is_told_by_row(day_folder):
+    text = (day_folder / "couriers.csv").read_text()
+    (day_folder / "couriers.csv").write_text(text.replace("\n5,", "\n1,", 1))
+    with pytest.raises(BadLog, match=r"row 6, courier_id: '1', .* and row 2 has it"):
+        read_couriers(day_folder)
+
+
+def test_a_day_is_taken_out_of_a_log_of_weeks(logs, tmp_path):
+    orders, couriers = logs
+    day_ms = 86_400_000
+
+    def weeks(log):
+        """The same day 21 times; couriers keep their ids."""
+        columns = {}
+        for name in (f.name for f in dataclasses.fields(log) if f.name != "zone"):
+            own, step = getattr(log, name), day_ms if name.endswith("_ms") else 0
+            if isinstance(own, np.ndarray):
+                columns[name] = np.concatenate([own + n * step for n in range(21)])
+            else:
+                mark = name == "id" and log is orders
+                columns[name] = tuple(f"{n}-{i}" if mark else i for n in range(21) for i in own)
+        return dataclasses.replace(log, **columns)
+
+    long = weeks(orders), weeks(couriers)
+    with pytest.raises(InvalidValue, match="--date 2026-03-02"):
+        real_day("d", *long, 1)
+    with pytest.raises(InvalidValue, match="a date of the log, 2018-01-01 to 2018-01-21"):
+        of_date(*long, "2018-02-01")
+    mine, on = of_date(*long, "2018-01-03")
+    assert mine.id == tuple(f"2-{i}" for i in orders.id)
+    assert on.id == couriers.id
+    assert (mine.placed_ms - orders.placed_ms == 2 * day_ms).all()
+    assert run(real_day("d", mine, on, 1, policy=QUICK)).kpis["orders_delivered"] == 60
+    assert of_date(orders, couriers, "2018-01-01") == logs
 
 
 def test_requests_and_their_log_are_two_forms_of_one(logs):
@@ -312,8 +432,27 @@ def test_the_command_prints_one_line_of_json(tmp_path):
     assert found["orders_delivered"] == found["orders_created"] == 12
     assert found["riders"] + found["couriers_thinned"] == 40
     assert found["couriers_logged"] == 42
+    assert found["orders_too_large"] == 0
     assert found["promises_logged"] == 12
     assert found["click_to_door_mean_min"] > found["ready_to_door_mean_min"] > 0
+
+
+def test_somebody_elses_couriers_are_read_with_a_mapping(tmp_path):
+    folder = write_day(tmp_path / "10", orders=12)
+    text = (folder / "couriers.csv").read_text()
+    (folder / "couriers.csv").write_text(text.replace(",".join(COURIERS), "wer,womit,y,x,von,bis"))
+    mapping = tmp_path / "mine.yaml"
+    mapping.write_text(
+        "columns: {id: wer, vehicle: womit, lat: y, lon: x, on: von, off: bis}\n"
+        "zone: America/Bogota\ntime: clock\ndate: '2018-01-01'\n"
+    )
+    done = hexrun("sim", "day", folder, "--map-couriers", mapping, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["couriers_logged"] == 42
+    out = tmp_path / "clean.csv"
+    done = hexrun("sim", "export", folder / "couriers.csv", out, "--couriers", "--map", mapping)
+    assert "42 shifts are in" in done.stdout
+    assert read_couriers(out).log.vehicle[3] == "walking"
 
 
 def test_a_benchmark_folder_is_told_its_own_command(tmp_path):

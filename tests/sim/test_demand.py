@@ -15,6 +15,7 @@ from sim.city import build_city
 from sim.crew import draw_crew
 from sim.day import draw_day
 from sim.demand import draw_demand
+from sim.faults import ClockKnobs
 from sim.scenario import (
     ANY,
     HOUR_MS,
@@ -29,6 +30,7 @@ from sim.scenario import (
     Promise,
     RainKnobs,
     Rate,
+    Shift,
     SpecialDay,
     Spell,
     Vehicle,
@@ -50,6 +52,32 @@ def changed(scenario=SMALL, **knobs):
         for name, value in knobs.items()
     }
     return dataclasses.replace(scenario, **new)
+
+
+@pytest.mark.parametrize(
+    ("knobs", "told"),
+    [
+        ({"bursts": (Burst(at_h=0.5, lat=-30, lon=104, orders=9),)}, r"bursts\.0: '\d+ m'"),
+        ({"bursts": (Burst(at_h=30, lat=HERE[0], lon=HERE[1], orders=9),)}, r"bursts\.0\.at_h: 30"),
+        ({"rain": {"spells": (Spell(from_h=4.5, to_h=5),)}}, r"rain\.spells\.0\.from_h: 4.5"),
+        ({"riders": {"shifts": (Shift(start_h=90, hours=4),)}}, r"riders\.shifts\.0\.start_h: 90"),
+        ({"faults": {"clocks": ClockKnobs(riders=(3, 900))}}, r"faults\.clocks\.riders\.1: 900"),
+        (
+            {
+                "orders": OrderKnobs(),
+                "demand": DemandKnobs(
+                    rates=tuple(
+                        Rate(cell=c, per_h=(4.0,)) for c in (CELL, to_text(cell_of(31, 104)))
+                    )
+                ),
+            },
+            r"demand\.rates\.1\.cell: '\w+, 39 km away'",
+        ),
+    ],
+)
+def test_what_could_never_happen_is_refused_at_load(knobs, told):
+    with pytest.raises(InvalidValue, match=told):
+        changed(**knobs)
 
 
 def orders(scenario, seed=3):

@@ -48,5 +48,5 @@ def test_a_file_that_is_not_there_or_is_not_text(tmp_path):
     with pytest.raises(MissingFile, match=r"none\.yaml"):
         read_policy(tmp_path / "none.yaml", BASE)
     (tmp_path / "bin.yaml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InvalidValue, match=r"bin.yaml: .* UTF-8"):
+    with pytest.raises(InvalidValue, match=r"bin\.yaml line 1: .* UTF-8"):
         read_policy(tmp_path / "bin.yaml", BASE)

@@ -9,6 +9,8 @@ import pytest
 from dispatch.policy import Policy
 from geo.errors import InvalidValue, MissingFile, UnknownKey, UnknownName
 from geo.travel import Manhattan, StraightLine
+from sim.country import load
+from sim.experiments.arms import read_arm
 from sim.scenario import Scenario, load_scenario, parse_scenario, shipped
 
 SMALL = (files("sim") / "scenarios" / "small.yaml").read_text(encoding="utf-8")
@@ -98,6 +100,19 @@ def test_a_scenario_from_a_file(tmp_path):
     assert load_scenario(path).name == "mine"
     with pytest.raises(MissingFile, match=r"other\.yaml"):
         load_scenario(tmp_path / "other.yaml")
+
+
+def test_bytes_that_are_no_text_are_refused_wherever_they_stand(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(b"name: x\ncity: {name: Chengdu \xe9}\n")
+    small = load_scenario("small")
+    for read in (load_scenario, load, lambda p: read_arm(str(p), small)):
+        with pytest.raises(InvalidValue, match=r"mine\.yaml line 2: .*YAML in UTF-8"):
+            read(path)
+    path.write_text(SMALL.replace("{count: 600", "{count: 0") + "demand: {rates: r.csv}\n")
+    (tmp_path / "r.csv").write_bytes(b"job_type,weekday,cell,00:00\n\xe9,any,x,1\n")
+    with pytest.raises(InvalidValue, match=r"r\.csv line 2: .*CSV in UTF-8"):
+        load_scenario(path)
 
 
 def test_the_travel_model_is_built_from_its_knobs():

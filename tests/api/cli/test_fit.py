@@ -62,7 +62,10 @@ def test_a_table_for_people_says_whether_the_day_was_seen(log, capfd):
     shown = fit(capfd, log)
     assert "in the log" in shown
     assert "quarter hours deviance per df" in shown
-    assert "held out" in fit(capfd, log, "--hold-out", log)
+    assert "volume ratio 1.00" in " ".join(shown.split())
+    day = log.with_name("monday.csv")
+    day.write_text("".join(log.read_text().splitlines(keepends=True)[:301]))
+    assert "held out" in fit(capfd, log, "--hold-out", day)
 
 
 def test_what_cannot_be_held_out_is_refused(log, capfd):
@@ -70,6 +73,8 @@ def test_what_cannot_be_held_out_is_refused(log, capfd):
         fit(capfd, log, "--hold-out", "2026-07-01")
     with pytest.raises(MissingFile):
         fit(capfd, log, "--hold-out", log.parent / "other.csv")
+    with pytest.raises(InvalidValue, match="one local day"):
+        fit(capfd, log, "--hold-out", log, "--out", log.parent / "town.yaml")
     with pytest.raises(InvalidValue, match="ends in"):
         fit(capfd, log, "--out", log.parent / "town.json")
     assert sorted(path.name for path in log.parent.iterdir()) == ["orders.csv"]

@@ -1,12 +1,13 @@
 """Round trips: what is drawn from a known city, and fitted, lies near it; how near, by theory."""
 
 import dataclasses
+import os
 
 import numpy as np
 import pytest
 
 from dispatch.snapshot import NEVER
-from geo.errors import InvalidValue
+from geo.errors import CannotWrite, InvalidValue
 from sim.arrivals import expected_orders
 from sim.day import draw_day
 from sim.fit.counts import counted, of_day, rounded_shares
@@ -149,13 +150,53 @@ def test_what_is_written_is_what_is_read(fitted, tmp_path):
     assert (first.at_ms == second.at_ms).all()
 
 
+def test_a_scenario_that_cannot_be_written_leaves_the_last_one_whole(fitted, one_week, tmp_path):
+    """Rates of one fit beside the doors of another would run all the same."""
+    path = tmp_path / "town.yaml"
+    write_scenario(fitted.scenario, path)
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    other = fit_scenario(one_week.take(np.arange(300)), name="other").scenario
+    (tmp_path / f".town.yaml.{os.getpid()}.draft").mkdir()  # the last of the drafts cannot be
+    with pytest.raises(CannotWrite):
+        write_scenario(other, path)
+    (tmp_path / f".town.yaml.{os.getpid()}.draft").rmdir()
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
 def test_a_day_of_the_log_can_be_left_out(one_week):
     tuesday = 739_769  # 2 June 2026
     mine = of_day(one_week, tuesday)
     left = one_week.take(~mine)
     assert 0 < mine.sum() < len(one_week)
-    assert counted(left).days.tolist() == [1, 1, 1, 1, 1, 1, 1]
-    assert counted(left).orders[1].sum() == 0
+    counts = counted(left, without=tuesday)
+    assert counts.days.tolist() == [1, 0, 1, 1, 1, 1, 1]
+    assert counts.orders[1].sum() == 0
+
+
+def after(first, second):
+    """Two logs as one; all columns are tuples or arrays but the zone."""
+    columns = {}
+    for name in (f.name for f in dataclasses.fields(first) if f.name != "zone"):
+        a, b = getattr(first, name), getattr(second, name)
+        columns[name] = a + b if isinstance(a, tuple) else np.concatenate([a, b])
+    columns["id"] = tuple(f"{i}" for i in range(len(columns["id"])))
+    return dataclasses.replace(first, **columns)
+
+
+def test_a_day_left_out_is_no_day_on_which_nobody_ordered(known, log_of):
+    """Any of the dates: its weekday is expected as on the other one of it."""
+    weeks = after(log_of(known, 7, seed=3), log_of(known, 7, seed=4, first=7))
+    for ordinal in (739_768, 739_777, 739_781):  # 1, 10 and 14 June 2026
+        mine = of_day(weeks, ordinal)
+        fit = fit_scenario(weeks.take(~mine), without=ordinal)
+        good = goodness(fit.scenario, weeks.take(mine), orders=1)
+        assert fit.days == 13
+        assert good.orders / good.expected == pytest.approx(1.0, abs=0.2)
+
+
+def test_a_held_out_log_of_several_days_is_refused(known, one_week):
+    with pytest.raises(InvalidValue, match="orders of 7 days, 2026-06-01 to 2026-06-07"):
+        goodness(known, one_week)
 
 
 def test_riders_have_the_shifts_and_vehicles_of_their_log(known):
@@ -205,6 +246,23 @@ def test_a_log_without_times_or_doors_is_fitted_as_far_as_it_goes(one_week):
     assert len(fit.scenario.demand.merchants) == len(set(bare.pickup_lat.tolist()))
     with pytest.raises(InvalidValue, match="2 or more"):
         fit_scenario(one_week.take(np.arange(1)))
+
+
+@pytest.mark.filterwarnings("error")
+def test_goods_that_are_ready_at_once_take_a_second(one_week):
+    fit = fit_scenario(dataclasses.replace(one_week, ready_ms=one_week.placed_ms))
+    assert fit.prep.mean_s == fit.scenario.merchants.prep_s == 1.0
+    assert {m.prep_s for m in fit.scenario.demand.merchants} == {1.0}
+
+
+def test_an_order_far_out_makes_the_town_larger(one_week):
+    """A cell beyond any door could not be simulated."""
+    lat = one_week.pickup_lat.copy()
+    lat[7] += 0.36  # 40 km
+    far = dataclasses.replace(one_week, pickup_lat=lat)
+    city = fit_scenario(far).scenario.city
+    assert city.radius_m > fit_scenario(one_week).scenario.city.radius_m
+    assert 25_000 < city.radius_m <= 50_000
 
 
 def test_shares_sum_to_one_and_laws_are_told_apart():

@@ -12,6 +12,7 @@ from sim.logs import cells
 from sim.logs.mapping import ORDERS, Area, parse_mapping
 from sim.logs.reading import read_log
 from sim.logs.report import SHOWN, Bad, BadLog, Kind
+from sim.logs.writing import write_log
 
 START_MS = 1_780_282_800_000
 
@@ -27,6 +28,8 @@ BAD = [
     ({"load": "0"}, Kind.OUT_OF_RANGE, "load", "0", "a whole number above 0"),
     ({"load": "1.5"}, Kind.OUT_OF_RANGE, "load", "1.5", "a whole number above 0"),
     ({"job_type": "teleport"}, Kind.UNKNOWN_NAME, "job_type", "teleport", "delivery"),
+    ({"zone": ""}, Kind.HOLE, "zone", "", "a value"),
+    ({"zone": "Asia/Tokyo"}, Kind.ANOTHER_ZONE, "zone", "Asia/Tokyo", "Asia/Shanghai, the zone of"),
     ({"id": "o3"}, Kind.DUPLICATE_ID, "id", "o3", "row 5 has it"),
     (
         {"door_lat": "104.05", "door_lon": "30.66"},
@@ -263,7 +266,8 @@ def test_a_file_that_is_none(tmp_path, path, told):
         (b"id,placed\n1,2\n", "a column 'placed_ms', our placed"),
         (b"id,placed_ms\n", "at least one order"),
         (b'id,placed_ms\n"1,2\n', "line 2"),
-        ("id,placed_ms\n订单,2\n".encode("gb18030"), "utf-8 text"),
+        ("id,placed_ms\n1,2\n订单,2\n".encode("gb18030"), r"line 3: 'byte 0xb6'.*utf-8 text.*enc"),
+        (b"id,placed_ms\n1,2\xe8", "line 2: .*utf-8 text"),
     ],
 )
 def test_a_file_that_cannot_be_read_at_all(tmp_path, text, told):
@@ -273,11 +277,27 @@ def test_a_file_that_cannot_be_read_at_all(tmp_path, text, told):
         read_log(path, zone="UTC", bad=Bad.DROP)
 
 
+def test_names_of_files_may_be_in_capitals(rows, write, tmp_path):
+    log = read_log(write(rows, "LOG.CSV")).log
+    write_log(log, tmp_path / "OUT.CSV")
+    assert read_log(tmp_path / "OUT.CSV").log.id == log.id
+
+
 def test_another_alphabet_is_read_when_it_is_named(write, rows):
     path = write(rows)
     path.write_bytes(path.read_text().replace("o5,", "订单,").encode("gb18030"))
     log = read_log(path, dataclasses.replace(ORDERS, encoding="gb18030")).log
     assert log.id[5] == "订单"
+
+
+@pytest.mark.parametrize("column", ["pickup_lat", "door_lon"])
+def test_a_needed_column_that_is_not_there_is_named_once(rows, write, column):
+    for row in rows:
+        del row[column]
+    for bad in Bad:
+        with pytest.raises(InvalidValue, match=rf"a column for our {column}") as refused:
+            read_log(write(rows), bad=bad)
+        assert not isinstance(refused.value, BadLog)
 
 
 def test_local_hours_need_a_zone(rows, write):

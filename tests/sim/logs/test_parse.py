@@ -35,7 +35,9 @@ def test_numbers():
         ("iso", "1960-01-01 11:05", None),
         ("epoch_ms", "1780282800000", 1_780_282_800_000),
         ("epoch_ms", "1780282800000000", None),
+        ("epoch_ms", "1780282800", None),
         ("epoch_s", "1780282800.5", 1_780_282_800_500),
+        ("epoch_s", "1780282800000", None),
         ("clock", "00:00:21", ms(2026, 6, 1, 0, 0, 21, zone=CHENGDU)),
         ("clock", "9:05", ms(2026, 6, 1, 9, 5, zone=CHENGDU)),
         ("clock", "24:00:00", ms(2026, 6, 2, zone=CHENGDU)),
@@ -56,6 +58,12 @@ def test_instants(how, text, at_ms):
 def test_a_time_without_an_offset_needs_a_zone():
     texts = ["2026-06-01T11:05:00Z", "2026-06-01T11:05:00"]
     assert instants(texts, "iso", 0, None)[1].tolist() == [True, False]
+
+
+def test_a_time_that_no_clock_showed_is_none():
+    texts = ["2026-03-29 01:59", "2026-03-29 02:00", "2026-03-29 02:59", "2026-03-29 03:00"]
+    fits = instants([*texts, "2026-10-25 02:10", ""], "iso", 0, BERLIN)[1]
+    assert fits.tolist() == [True, False, False, True, True, False]
 
 
 # Quarters of 2026: of the days on which the clock changes, 29 March and 25 October, and of any.

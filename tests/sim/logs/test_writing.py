@@ -11,6 +11,8 @@ from sim.logs.reading import read_couriers, read_log
 from sim.logs.table import CourierLog
 from sim.logs.writing import whole_file, write_log
 
+START_MS = 1_780_282_800_000
+
 
 def same(a, b):
     for name in a.__dataclass_fields__:
@@ -41,7 +43,7 @@ def test_couriers_come_back_equal(tmp_path, suffix):
     log = CourierLog(
         zone="America/Bogota", id=("1", "2"), vehicle=("car", "walking"),
         lat=np.array([4.728300534645371, 4.6]), lon=np.array([-74.0373882651329, -74.1]),
-        on_ms=np.array([1_000, 2_000]), off_ms=np.array([1_000, 9_000]),
+        on_ms=START_MS + np.array([1_000, 2_000]), off_ms=START_MS + np.array([1_000, 9_000]),
     )  # fmt: skip
     out = tmp_path / f"couriers{suffix()}"
     write_log(log, out)
