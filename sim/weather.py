@@ -11,7 +11,7 @@ from math import inf
 import numpy as np
 
 from sim.hours import LocalTime, local_time
-from sim.scenario import HOUR_MS, WEEKDAYS, Scenario, SpecialDay, Spell
+from sim.scenario import WEEKDAYS, Scenario, SpecialDay, Spell
 from sim.streams import stream
 
 _DAY_H = 24
@@ -75,7 +75,7 @@ def conditions(
     last_ms = start_ms + scenario.horizon_s * 1000
     turns = {start_ms}
     for spell in spells:
-        turns |= {start_ms + int(spell.from_h * HOUR_MS), start_ms + int(spell.to_h * HOUR_MS)}
+        turns |= {start_ms + spell.from_ms, start_ms + spell.to_ms}
     local = local_time(start_ms, last_ms, scenario.city.zone)
     if speed_by_hour:
         turns |= set(local.edges_ms[:-1].tolist())
@@ -87,7 +87,7 @@ def conditions(
     for at_ms, at_hour in zip(at.tolist(), hour.tolist(), strict=True):
         fast, willing = speed_by_hour[at_hour] if speed_by_hour else 1.0, 1.0
         for spell in spells:
-            if _rains(spell, (at_ms - start_ms) / HOUR_MS):
+            if spell.from_ms <= at_ms - start_ms < spell.to_ms:
                 fast *= spell.speed_factor
                 willing *= spell.accept_factor
         if not from_ms or (fast, willing) != (speed[-1], accept[-1]):
@@ -95,10 +95,6 @@ def conditions(
             speed.append(fast)
             accept.append(willing)
     return Conditions(tuple(from_ms), tuple(speed), tuple(accept))
-
-
-def _rains(spell: Spell, at_h: float) -> bool:
-    return spell.from_h <= at_h < spell.to_h
 
 
 class DemandFactor:
@@ -116,9 +112,10 @@ class DemandFactor:
         for day in self._days:
             if day.job_type in ("", job_type):
                 out[self._is(day)[bins]] *= day.factor
-        hours = (at_ms - self._start_ms) / HOUR_MS
+        after_ms = at_ms - self._start_ms
         for spell in self._spells:
-            out[(spell.from_h <= hours) & (hours < spell.to_h)] *= spell.demand_factor
+            rains = (spell.from_ms <= after_ms) & (after_ms < spell.to_ms)
+            out[rains] *= spell.demand_factor
         return out
 
     def most(self, job_type: str) -> float:

@@ -8,6 +8,7 @@ from datetime import date
 from geo.errors import InvalidValue
 from sim.scenario.checks import (
     FORBID,
+    HOUR_MS,
     need,
     need_over_zero,
     need_place,
@@ -134,6 +135,16 @@ class Spell:
         need_zero_or_more(self, "rain.spells", "from_h")
         need(self.to_h > self.from_h, "rain.spells.to_h", self.to_h, "later than from_h")
         _need_factors(self, "rain.spells")
+
+    @property
+    def from_ms(self) -> int:
+        """The first instant of it, after the start."""
+        return round(self.from_h * HOUR_MS)
+
+    @property
+    def to_ms(self) -> int:
+        """The first instant after it, after the start."""
+        return round(self.to_h * HOUR_MS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
