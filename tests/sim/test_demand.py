@@ -120,6 +120,52 @@ def test_rain_days_and_bursts_add_orders_and_change_none(seed, start, factor):
     assert len(both) == len(wet) + 25
 
 
+RAIN = Spell(from_h=0.2, to_h=0.6, demand_factor=1.5)
+LATER = Spell(from_h=1.0, to_h=1.3, demand_factor=2.5)
+MEETS = Spell(from_h=0.5, to_h=0.9, demand_factor=2.5)
+WET = RainKnobs(spells=(RAIN,))
+MONDAY = SpecialDay(factor=1.5, weekday="mon")
+BURST = Burst(at_h=0.5, lat=HERE[0], lon=HERE[1], orders=50)
+EARLIER = dataclasses.replace(BURST, at_h=0.1)
+
+
+@pytest.mark.parametrize("scenario", [SMALL, TABLE], ids=["bells", "table"])
+@pytest.mark.parametrize(
+    ("one", "more"),
+    [
+        ({"rain": WET}, {"rain": RainKnobs(spells=(LATER, RAIN))}),
+        ({"rain": WET}, {"rain": RainKnobs(spells=(MEETS, RAIN))}),
+        ({"rain": RainKnobs(spells=(MEETS,))}, {"rain": RainKnobs(spells=(MEETS, RAIN))}),
+        ({"rain": WET}, {"rain": RainKnobs(spells=(RAIN, RAIN))}),
+        ({"days": (MONDAY,)}, {"days": (MONDAY,), "rain": WET}),
+        ({"rain": WET}, {"days": (MONDAY,), "rain": WET}),
+        ({"bursts": (BURST,)}, {"bursts": (EARLIER, BURST)}),
+        ({"bursts": (BURST,)}, {"bursts": (BURST, BURST)}),
+    ],
+)
+def test_one_more_cause_of_orders_leaves_those_of_the_others(scenario, one, more):
+    scenario = changed(scenario, city={"zone": "Asia/Shanghai"})  # on a Monday
+    bare, before, after = (orders(changed(scenario, **knobs)) for knobs in ({}, one, more))
+    assert before.items() > bare.items()
+    assert after.items() > before.items()
+
+
+@given(seed=st.integers(0, 50), factor=st.floats(0.1, 0.9))
+@settings(max_examples=8, deadline=None)
+def test_a_cause_of_fewer_orders_only_takes_some_away(seed, factor):
+    rain = RainKnobs(spells=(RAIN,))
+    quiet = changed(days=(SpecialDay(factor=factor, weekday="mon"),), rain=rain)
+    assert orders(quiet, seed).items() < orders(changed(rain=rain), seed).items()
+
+
+def test_causes_at_the_same_time_multiply():
+    spells = tuple(Spell(from_h=0, to_h=1.5, demand_factor=f) for f in (1.5, 2.0, 0.5))
+    rain = RainKnobs(spells=spells)
+    both = changed(orders={"count": 20_000}, days=(MONDAY,), rain=rain)
+    # 1.5 * 1.5 * 2 * 0.5 times as many, within 4 standard deviations of a Poisson number.
+    assert len(orders(both)) == pytest.approx(45_000, abs=850)
+
+
 @given(seed=st.integers(0, 50), factor=st.floats(0.1, 0.9))
 @settings(max_examples=8, deadline=None)
 def test_a_quiet_day_only_takes_orders_away(seed, factor):
@@ -160,7 +206,7 @@ def test_a_burst_comes_from_around_its_place_in_its_time():
     burst = Burst(at_h=0.5, lat=HERE[0], lon=HERE[1], orders=40, radius_m=900.0, over_min=20.0)
     city = build_city(SMALL, 3)
     demand = draw_demand(changed(bursts=(burst,)), city, 3)
-    mine = np.array([name.startswith("b0-") for name in demand.ids])
+    mine = np.array([name.startswith("b") for name in demand.ids])
     assert mine.sum() == 40
     away = haversine_m(demand.pickup_lat[mine], demand.pickup_lon[mine], *HERE)
     nearest = np.hypot(city.x, city.y).min()
