@@ -61,7 +61,13 @@ def orders(scenario, seed=3):
 
 def by_table(*rates, **knobs):
     demand = DemandKnobs(rates=rates, **knobs)
-    return changed(orders=OrderKnobs(), demand=demand, start_ms=1_780_243_200_000)
+    return changed(
+        orders=OrderKnobs(),
+        demand=demand,
+        city={"hot_spots": 1},
+        merchants={"count": 0 if demand.merchants else SMALL.merchants.count},
+        start_ms=1_780_243_200_000,
+    )
 
 
 TABLE = by_table(Rate(cell=CELL, per_h=(60.0,)), Rate(cell=OTHER, per_h=(30.0,)), factor=4.0)
@@ -252,7 +258,8 @@ def test_orders_come_from_the_known_merchants_of_their_cell():
         KnownMerchant(id="a", lat=HERE[0], lon=HERE[1], weight=3.0, prep_s=60.0),
         KnownMerchant(id="b", lat=HERE[0] + 1e-4, lon=HERE[1], weight=1.0),
     )
-    demand = draw_day(changed(TABLE, demand={"merchants": known}), 3).demand
+    table = changed(TABLE, merchants={"count": 0}, demand={"merchants": known})
+    demand = draw_day(table, 3).demand
     names = np.array(demand.merchants)[demand.merchant]
     in_cell = cells_of(demand.pickup_lat, demand.pickup_lon) == of_text(CELL)
     assert set(names[in_cell].tolist()) == {"a", "b"}
