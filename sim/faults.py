@@ -6,7 +6,7 @@ they were. With all knobs at their defaults nothing is drawn and nothing goes wr
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from enum import Enum, auto
@@ -185,9 +185,24 @@ class Fate(Enum):
 
 _FATES = {"dropped": Fate.DROPPED, "late_write": Fate.LATE, "refused": Fate.REFUSED}
 
+_KINDS = (
+    "restarts",
+    "writes_dropped",
+    "writes_late",
+    "writes_refused",
+    "repeats",
+    "solver_late",
+    "solver_dead",
+    "phones",
+    "drop_outs",
+)
+
 
 class Faults:
-    """The faults of one run: what is scheduled, drawn once, and the draws for what comes along."""
+    """The faults of one run: what is scheduled, drawn once, and the draws for what comes along.
+
+    `happened` counts those that came about, by kind; the run counts those that it brings about.
+    """
 
     def __init__(
         self, knobs: FaultKnobs, seed: int, start_ms: int, duration_s: int, riders: int
@@ -196,6 +211,7 @@ class Faults:
         kinds = ("restarts", "writes", "repeats", "solver", "late", "phones", "drop_outs", "clocks")
         self._rng = {kind: stream(seed, "faults", kind) for kind in kinds}
         self._start_ms, self._duration_s = start_ms, duration_s
+        self.happened: Counter[str] = Counter()
         self.restarts = self._times("restarts", knobs.restarts)
         self.phones = [
             (at_ms, int(self._rng["phones"].integers(riders)))
@@ -227,6 +243,12 @@ class Faults:
 
     def write(self, now_ms: int) -> Fate:
         """What becomes of the next write."""
+        fate = self._fate(now_ms)
+        if fate is not Fate.STANDS:
+            self.happened[f"writes_{fate.name.lower()}"] += 1
+        return fate
+
+    def _fate(self, now_ms: int) -> Fate:
         knobs = self.knobs.writes
         shares = (knobs.dropped_share, knobs.late_share, knobs.refused_share)
         mood = self._rng["writes"].random() if any(shares) else 1.0
@@ -247,20 +269,32 @@ class Faults:
             self._recent.append(event)
             drawn = knobs.share > 0 and self._rng["repeats"].random() < knobs.share
             if self._is_due("repeats", event.at_ms) or drawn:
+                self.happened["repeats"] += 1
                 yield from tuple(self._recent)
+
+    def counts(self) -> dict[str, int]:
+        """How often each kind of fault that the knobs ask for has happened."""
+        if not self.knobs.any:
+            return {}
+        clocks = int(np.count_nonzero(self.clock_off_ms))
+        return {kind: self.happened[kind] for kind in _KINDS} | {"clocks": clocks}
 
     def start_anew(self) -> None:
         """Who starts from a snapshot is sent nothing again from before it."""
         self._recent.clear()
 
     def solver_is_dead(self, now_ms: int) -> bool:
-        return any(from_ms <= now_ms < to_ms for from_ms, to_ms in self._dead)
+        dead = any(from_ms <= now_ms < to_ms for from_ms, to_ms in self._dead)
+        self.happened["solver_dead"] += dead
+        return dead
 
     def solver_is_late(self, now_ms: int) -> bool:
         """Whether this round waits for the solver in vain."""
         share = self.knobs.solver.late_share
         drawn = share > 0 and self._rng["late"].random() < share
-        return self._is_due("late", now_ms) or drawn
+        late = self._is_due("late", now_ms) or drawn
+        self.happened["solver_late"] += late
+        return late
 
     def drop_out_ms(self, now_ms: int) -> int | None:
         """After how long an order that was just accepted is given back; None: it is not."""

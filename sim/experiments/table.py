@@ -19,7 +19,7 @@ from sim.tally import Kpis
 
 F8 = NDArray[np.float64]
 
-OF_THE_MACHINE = ("round_ms_p50", "round_ms_p95")
+OF_THE_MACHINE = ("round_ms_p95",)
 """Figures that differ between two runs of the same."""
 _HEAD = ("arm", "seed")
 

@@ -121,6 +121,11 @@ def test_every_kind_of_fault_makes_a_difference_and_breaks_nothing(kind):
         )
     else:
         assert ran.out.event_log_sha256 != calm().out.event_log_sha256
+    came = {name for name, count in ran.out.faults.items() if count}
+    by_refusal = {"restarts"} if kind == "writes" else set()
+    assert came
+    assert all(name.startswith(kind) for name in came - by_refusal)
+    assert not calm().out.faults
 
 
 def test_one_kind_of_fault_leaves_the_draws_of_the_others_as_they_were():
