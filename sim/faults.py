@@ -208,18 +208,15 @@ class Faults:
         self, knobs: FaultKnobs, seed: int, start_ms: int, duration_s: int, riders: int
     ) -> None:
         self.knobs = knobs
-        kinds = ("restarts", "writes", "repeats", "solver", "late", "phones", "drop_outs", "clocks")
+        kinds = ("restarts", "writes", "repeats", "solver", "late", "phones", "drop_outs")
         self._rng = {kind: stream(seed, "faults", kind) for kind in kinds}
         self._start_ms, self._duration_s = start_ms, duration_s
         self.happened: Counter[str] = Counter()
         self.restarts = self._times("restarts", knobs.restarts)
-        self.phones = [
-            (at_ms, int(self._rng["phones"].integers(riders)))
-            for at_ms in self._times("phones", knobs.phones)
-        ]
+        self.phones = self._phones(seed, riders)
         for_ms = int(knobs.solver.for_s * 1000)
         self._dead = [(at, at + for_ms) for at in self._times("solver", knobs.solver)]
-        self.clock_off_ms = self._clocks(riders)
+        self.clock_off_ms = self._clocks(seed, riders)
         self._scheduled = {
             "dropped": self._schedule(knobs.writes.dropped_at_s),
             "late_write": self._schedule(knobs.writes.late_at_s),
@@ -312,11 +309,23 @@ class Faults:
         times = [*(s * 1000 for s in knobs.at_s), *by_rate]
         return sorted(self._start_ms + int(t) for t in times)
 
-    def _clocks(self, riders: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    def _phones(self, seed: int, riders: int) -> list[tuple[int, int]]:
+        """When phones die, and whose: of so many riders one that has drawn the least. One more
+        rider takes that from another only where he draws less, and nobody else notices."""
+        found: list[tuple[int, int]] = []
+        again: Counter[int] = Counter()
+        for at_ms in self._times("phones", self.knobs.phones):
+            lots = stream(seed, "faults", "phones", at_ms - self._start_ms, again[at_ms])
+            found.append((at_ms, int(lots.random(riders).argmin())))
+            again[at_ms] += 1
+        return found
+
+    def _clocks(self, seed: int, riders: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         """How far each rider's phone is ahead of the true time."""
-        knobs, rng = self.knobs.clocks, self._rng["clocks"]
-        wrong = rng.random(riders) < knobs.share
-        off = rng.uniform(-knobs.off_s, knobs.off_s, riders) * 1000
+        knobs = self.knobs.clocks
+        wrong = stream(seed, "faults", "clocks").random(riders) < knobs.share
+        by = stream(seed, "faults", "clocks", "by")
+        off = by.uniform(-knobs.off_s, knobs.off_s, riders) * 1000
         off = np.where(wrong, off, 0.0)
         told = [row for row in knobs.riders if row < riders]
         off[told] = knobs.off_s * 1000
