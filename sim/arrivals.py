@@ -7,6 +7,8 @@ comes as further batches; so that neither moves the other orders. Bursts are bat
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,8 +21,8 @@ from geo.cells import of_text
 from sim.city import F8, I8, City
 from sim.hours import QUARTER_MS, LocalTime, local_time
 from sim.scenario import ANY, HOUR_MS, QUARTERS, WEEKDAYS, Burst, OrderKnobs, Scenario
-from sim.streams import Streams, stream
-from sim.weather import DemandFactor
+from sim.streams import Streams, short_name, stream
+from sim.weather import Causes
 
 _DAYS = len(WEEKDAYS)
 
@@ -43,22 +45,26 @@ NOTHING = Batch("", partial(stream, 0, "nothing"), *np.zeros((3, 0), np.int64))
 
 
 def draw_batches(
-    scenario: Scenario, city: City, seed: int, factor: DemandFactor, local: LocalTime
+    scenario: Scenario, city: City, seed: int, causes: Causes, local: LocalTime
 ) -> Iterator[Batch]:
     """All orders of a scenario, batch by batch."""
     if scenario.demand:
-        yield from _by_table(scenario, city, seed, factor, local)
+        yield from _by_table(scenario, city, seed, causes, local)
     else:
-        yield from _by_bells(scenario, city, seed, factor, local)
-    for i, burst in enumerate(scenario.bursts):
-        yield _burst(scenario, city, partial(stream, seed, "demand", "burst", i), burst, i)
+        yield from _by_bells(scenario, city, seed, causes, local)
+    again: Counter[str] = Counter()
+    for burst in scenario.bursts:
+        name = short_name(*(str(getattr(burst, key)) for key in _WHICH_BURST))
+        again[name] += 1
+        name += f"-{again[name]}" if again[name] > 1 else ""
+        yield _burst(scenario, city, partial(stream, seed, "demand", "burst", name), burst, name)
 
 
 # --- bells ---
 
 
 def _by_bells(
-    scenario: Scenario, city: City, seed: int, factor: DemandFactor, local: LocalTime
+    scenario: Scenario, city: City, seed: int, causes: Causes, local: LocalTime
 ) -> Iterator[Batch]:
     streams, count = partial(stream, seed, "demand"), scenario.orders.count
     jobs, shares = _jobs(scenario)
@@ -66,15 +72,17 @@ def _by_bells(
     merchant = streams("merchants").choice(len(city.x), count, p=city.popular)
     job = streams("jobs").choice(len(jobs), count, p=shares)
     base = Batch("o", streams, at_ms, merchant, job)
-    yield _kept(base, jobs, factor)
-    if factor.none:
+    yield _kept(base, jobs, causes)
+    if not causes:
         return
     curve = _curve(scenario.orders, scenario.start_ms, scenario.duration_s, local)
     for i, name in enumerate(jobs):
         more = partial(stream, seed, "demand", "more", name)
-        added = _added(scenario, curve * shares[i], more, factor, name, local)
-        merchant = more("merchants").choice(len(city.x), len(added), p=city.popular)
-        yield Batch(f"x{i}-", more, added, merchant, np.full(len(added), i))
+        for mark, own, added, keep in _added(
+            scenario, curve * shares[i], more, causes, name, local
+        ):
+            merchant = own("merchants").choice(len(city.x), len(added), p=city.popular)
+            yield Batch(f"x{i}-{mark}-", own, added, merchant, np.full(len(added), i), keep)
 
 
 def _jobs(scenario: Scenario) -> tuple[tuple[str, ...], F8]:
@@ -112,28 +120,25 @@ def _curve(knobs: OrderKnobs, start_ms: int, duration_s: int, local: LocalTime) 
 
 
 def _by_table(
-    scenario: Scenario, city: City, seed: int, factor: DemandFactor, local: LocalTime
+    scenario: Scenario, city: City, seed: int, causes: Causes, local: LocalTime
 ) -> Iterator[Batch]:
     jobs, _ = _jobs(scenario)
     members = _members(city)
     for name, cell, expected in expected_orders(scenario, local):
         streams = partial(stream, seed, "demand", "cell", name, cell)
         job = jobs.index(name)
-        rng = streams("times")
-        base = _poisson(scenario, expected, rng, local)
-        batches = [(streams, base, "")]
-        if not factor.none:
-            more = partial(streams, "more")
-            batches.append((more, _added(scenario, expected, more, factor, name, local), "x"))
         who = members[of_text(cell)]
         chance = city.popular[who] / city.popular[who].sum()
-        for own, at_ms, mark in batches:
-            n = len(at_ms)
-            if n:
-                merchant = who[own("merchants").choice(len(who), n, p=chance)]
-                prefix = f"o{job}-{cell}-{mark}"
-                batch = Batch(prefix, own, at_ms, merchant, np.full(n, job))
-                yield batch if mark else _kept(batch, jobs, factor)
+        base = _poisson(scenario, expected, streams("times"), local)
+        if len(base):
+            merchant = who[streams("merchants").choice(len(who), len(base), p=chance)]
+            batch = Batch(f"o{job}-{cell}-", streams, base, merchant, np.full(len(base), job))
+            yield _kept(batch, jobs, causes)
+        more = partial(streams, "more")
+        for mark, own, added, keep in _added(scenario, expected, more, causes, name, local):
+            merchant = who[own("merchants").choice(len(who), len(added), p=chance)]
+            prefix, kind = f"o{job}-{cell}-x-{mark}-", np.full(len(added), job)
+            yield Batch(prefix, own, added, merchant, kind, keep)
 
 
 def _members(city: City) -> dict[int, I8]:
@@ -190,15 +195,15 @@ def _poisson(scenario: Scenario, expected: F8, rng: np.random.Generator, local: 
 # --- what days and rain change ---
 
 
-def _kept(batch: Batch, jobs: Sequence[str], factor: DemandFactor) -> Batch:
-    """The batch, which keeps less where a factor is below 1."""
-    if factor.none:
+def _kept(batch: Batch, jobs: Sequence[str], causes: Causes) -> Batch:
+    """The batch, which keeps less where causes have factors below 1."""
+    if not causes:
         return batch
     chance = batch.streams("kept").random(len(batch.at_ms))
     keep = np.ones(len(chance), np.bool_)
     for i, name in enumerate(jobs):
         rows = batch.job == i
-        keep[rows] = chance[rows] < factor.at(batch.at_ms[rows], name)
+        keep[rows] = chance[rows] < causes.kept(batch.at_ms[rows], name)
     return replace(batch, keep=keep)
 
 
@@ -206,24 +211,46 @@ def _added(
     scenario: Scenario,
     expected: F8,
     streams: Streams,
-    factor: DemandFactor,
+    causes: Causes,
     job_type: str,
     local: LocalTime,
-) -> I8:
-    """When the orders come that a factor above 1 adds to those expected: by thinning (Lewis and
-    Shedler 1979) what the largest factor would add."""
-    most = factor.most(job_type) - 1.0
-    if most <= 0:
-        return np.zeros(0, np.int64)
-    at_ms = _poisson(scenario, expected * most, streams("times"), local)
-    chance = streams("kept").random(len(at_ms))
-    return at_ms[chance * most < factor.at(at_ms, job_type) - 1.0]
+) -> Iterator[tuple[str, Streams, I8, NDArray[np.bool_]]]:
+    """(a name, streams, instants, which to keep) of the orders that causes add to those expected.
+
+    A cause adds to what is expected, and to what causes before it have added. So that it draws the
+    same whoever these are, it draws layer upon layer of what it would add to the expected alone,
+    and keeps as many layers as there are times the expected (thinning: Lewis and Shedler 1979).
+    """
+    for cause, before in causes.adding(job_type):
+        touched = cause.touched
+        highest = np.ones(len(local))
+        for other in before:
+            highest[other.touched] *= other.factor
+        layers = math.ceil(highest[touched].max(initial=0.0))
+        for layer in range(layers):
+            mark = f"{cause.name}.{layer}" if layer else cause.name
+            own = partial(streams, mark)
+            more = expected * touched * (cause.factor - 1.0)
+            at_ms = _poisson(scenario, more, own("times"), local)
+            at_ms = at_ms[cause.holds(at_ms)]
+            if not len(at_ms):
+                continue
+            height = np.ones(len(at_ms))
+            for other in before:
+                height[other.holds(at_ms)] *= other.factor
+            keep = layer + own("layer").random(len(at_ms)) < height
+            keep &= own("kept").random(len(at_ms)) < causes.kept(at_ms, job_type)
+            yield mark, own, at_ms, keep
 
 
 # --- bursts ---
 
 
-def _burst(scenario: Scenario, city: City, streams: Streams, burst: Burst, i: int) -> Batch:
+_WHICH_BURST = ("at_h", "lat", "lon", "radius_m", "over_min", "job_type")
+"""What tells one burst from another; it may grow."""
+
+
+def _burst(scenario: Scenario, city: City, streams: Streams, burst: Burst, name: str) -> Batch:
     """From the merchants within the burst's radius, or from the nearest if there is none."""
     x, y = city.plane.xy(burst.lat, burst.lon)
     away = np.hypot(city.x - x, city.y - y)
@@ -235,4 +262,4 @@ def _burst(scenario: Scenario, city: City, streams: Streams, burst: Burst, i: in
     jobs, _ = _jobs(scenario)
     job = jobs.index(burst.job_type) if burst.job_type else 0
     times = np.sort(at_ms.astype(np.int64))
-    return Batch(f"b{i}-", streams, times, merchant, np.full(n, job))
+    return Batch(f"b{name}-", streams, times, merchant, np.full(n, job))

@@ -63,6 +63,7 @@ def result_of(out: Outcome, name: str, seed: int) -> RunResult:
         event_log_sha256=out.event_log_sha256,
         peak_rss_mib=peak_rss_mib(),
         violations=out.violations,
+        faults=out.faults,
         interrupted=out.interrupted,
         end_ms=out.end_ms,
         tally=out.tally,

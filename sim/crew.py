@@ -14,7 +14,7 @@ from sim.city import F8, I8, City, pulled_inside
 from sim.hours import LocalTime, local_time
 from sim.scenario import HOUR_MS, LEGAL_SPEED_MPS, SCOOTER, RiderKnobs, Scenario, Vehicle
 from sim.streams import stream
-from sim.weather import Conditions, conditions, draw_spells
+from sim.weather import Conditions, conditions, draw_rain
 
 _SPEED_MIN_MPS = 0.5
 
@@ -146,8 +146,8 @@ class _Paces:
 
     def __init__(self, scenario: Scenario, vehicles: Sequence[Vehicle], seed: int) -> None:
         self._vehicles = vehicles
-        spells = draw_spells(scenario, seed)
-        self._conditions = [conditions(scenario, spells, v.speed_by_hour) for v in vehicles]
+        rain = draw_rain(scenario, seed)
+        self._conditions = [conditions(scenario, rain, v.speed_by_hour) for v in vehicles]
         self._scaled: dict[tuple[int, float], Conditions] = {}
         self._local: LocalTime | None = None
         if any(v.speed_by_hour for v in vehicles):

@@ -22,7 +22,7 @@ from sim.doors import DoorLaw
 from sim.hours import LocalTime, local_time
 from sim.prep import congested, late_ms, prep_ms
 from sim.scenario import Promise, Scenario
-from sim.weather import DemandFactor, draw_spells
+from sim.weather import Causes, draw_rain
 
 
 class OrderRequest(Value, frozen=True, kw_only=True):
@@ -141,10 +141,10 @@ def draw_demand(scenario: Scenario, city: City, seed: int) -> Demand:
     """The same orders for the same scenario, city and seed."""
     end_ms = scenario.start_ms + scenario.duration_s * 1000
     local = local_time(scenario.start_ms, end_ms, scenario.city.zone)
-    factor = DemandFactor(scenario, draw_spells(scenario, seed), local)
+    causes = Causes(scenario, draw_rain(scenario, seed), local)
     law = DoorLaw(scenario, city)
     parts, ids = [_columns(scenario, city, NOTHING, law, local)], []
-    for batch in draw_batches(scenario, city, seed, factor, local):
+    for batch in draw_batches(scenario, city, seed, causes, local):
         part = _columns(scenario, city, batch, law, local)
         rows = np.arange(len(batch.at_ms)) if batch.keep is None else np.flatnonzero(batch.keep)
         parts.append({name: column[rows] for name, column in part.items()})

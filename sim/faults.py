@@ -6,7 +6,7 @@ they were. With all knobs at their defaults nothing is drawn and nothing goes wr
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from enum import Enum, auto
@@ -185,25 +185,38 @@ class Fate(Enum):
 
 _FATES = {"dropped": Fate.DROPPED, "late_write": Fate.LATE, "refused": Fate.REFUSED}
 
+_KINDS = (
+    "restarts",
+    "writes_dropped",
+    "writes_late",
+    "writes_refused",
+    "repeats",
+    "solver_late",
+    "solver_dead",
+    "phones",
+    "drop_outs",
+)
+
 
 class Faults:
-    """The faults of one run: what is scheduled, drawn once, and the draws for what comes along."""
+    """The faults of one run: what is scheduled, drawn once, and the draws for what comes along.
+
+    `happened` counts those that came about, by kind; the run counts those that it brings about.
+    """
 
     def __init__(
         self, knobs: FaultKnobs, seed: int, start_ms: int, duration_s: int, riders: int
     ) -> None:
         self.knobs = knobs
-        kinds = ("restarts", "writes", "repeats", "solver", "late", "phones", "drop_outs", "clocks")
+        kinds = ("restarts", "writes", "repeats", "solver", "late", "phones", "drop_outs")
         self._rng = {kind: stream(seed, "faults", kind) for kind in kinds}
         self._start_ms, self._duration_s = start_ms, duration_s
+        self.happened: Counter[str] = Counter()
         self.restarts = self._times("restarts", knobs.restarts)
-        self.phones = [
-            (at_ms, int(self._rng["phones"].integers(riders)))
-            for at_ms in self._times("phones", knobs.phones)
-        ]
+        self.phones = self._phones(seed, riders)
         for_ms = int(knobs.solver.for_s * 1000)
         self._dead = [(at, at + for_ms) for at in self._times("solver", knobs.solver)]
-        self.clock_off_ms = self._clocks(riders)
+        self.clock_off_ms = self._clocks(seed, riders)
         self._scheduled = {
             "dropped": self._schedule(knobs.writes.dropped_at_s),
             "late_write": self._schedule(knobs.writes.late_at_s),
@@ -227,6 +240,12 @@ class Faults:
 
     def write(self, now_ms: int) -> Fate:
         """What becomes of the next write."""
+        fate = self._fate(now_ms)
+        if fate is not Fate.STANDS:
+            self.happened[f"writes_{fate.name.lower()}"] += 1
+        return fate
+
+    def _fate(self, now_ms: int) -> Fate:
         knobs = self.knobs.writes
         shares = (knobs.dropped_share, knobs.late_share, knobs.refused_share)
         mood = self._rng["writes"].random() if any(shares) else 1.0
@@ -247,20 +266,32 @@ class Faults:
             self._recent.append(event)
             drawn = knobs.share > 0 and self._rng["repeats"].random() < knobs.share
             if self._is_due("repeats", event.at_ms) or drawn:
+                self.happened["repeats"] += 1
                 yield from tuple(self._recent)
+
+    def counts(self) -> dict[str, int]:
+        """How often each kind of fault that the knobs ask for has happened."""
+        if not self.knobs.any:
+            return {}
+        clocks = int(np.count_nonzero(self.clock_off_ms))
+        return {kind: self.happened[kind] for kind in _KINDS} | {"clocks": clocks}
 
     def start_anew(self) -> None:
         """Who starts from a snapshot is sent nothing again from before it."""
         self._recent.clear()
 
     def solver_is_dead(self, now_ms: int) -> bool:
-        return any(from_ms <= now_ms < to_ms for from_ms, to_ms in self._dead)
+        dead = any(from_ms <= now_ms < to_ms for from_ms, to_ms in self._dead)
+        self.happened["solver_dead"] += dead
+        return dead
 
     def solver_is_late(self, now_ms: int) -> bool:
         """Whether this round waits for the solver in vain."""
         share = self.knobs.solver.late_share
         drawn = share > 0 and self._rng["late"].random() < share
-        return self._is_due("late", now_ms) or drawn
+        late = self._is_due("late", now_ms) or drawn
+        self.happened["solver_late"] += late
+        return late
 
     def drop_out_ms(self, now_ms: int) -> int | None:
         """After how long an order that was just accepted is given back; None: it is not."""
@@ -278,11 +309,23 @@ class Faults:
         times = [*(s * 1000 for s in knobs.at_s), *by_rate]
         return sorted(self._start_ms + int(t) for t in times)
 
-    def _clocks(self, riders: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    def _phones(self, seed: int, riders: int) -> list[tuple[int, int]]:
+        """When phones die, and whose: of so many riders one that has drawn the least. One more
+        rider takes that from another only where he draws less, and nobody else notices."""
+        found: list[tuple[int, int]] = []
+        again: Counter[int] = Counter()
+        for at_ms in self._times("phones", self.knobs.phones):
+            lots = stream(seed, "faults", "phones", at_ms - self._start_ms, again[at_ms])
+            found.append((at_ms, int(lots.random(riders).argmin())))
+            again[at_ms] += 1
+        return found
+
+    def _clocks(self, seed: int, riders: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         """How far each rider's phone is ahead of the true time."""
-        knobs, rng = self.knobs.clocks, self._rng["clocks"]
-        wrong = rng.random(riders) < knobs.share
-        off = rng.uniform(-knobs.off_s, knobs.off_s, riders) * 1000
+        knobs = self.knobs.clocks
+        wrong = stream(seed, "faults", "clocks").random(riders) < knobs.share
+        by = stream(seed, "faults", "clocks", "by")
+        off = by.uniform(-knobs.off_s, knobs.off_s, riders) * 1000
         off = np.where(wrong, off, 0.0)
         told = [row for row in knobs.riders if row < riders]
         off[told] = knobs.off_s * 1000

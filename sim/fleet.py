@@ -1,8 +1,8 @@
 """Where all simulated riders are, as columns: one batch of fixes a round; uses numpy and numba.
 
-A rider sends a fix every `interval_ms`, each at a phase of his own, while he moves and once after
-he has stopped. Only the latest of a batch is computed: the dispatcher would drop the others. One
-that he would have sent before his last turn is placed at that turn.
+A rider sends a fix every `interval_ms` while he moves, and once after he has stopped, each at a
+phase of his own, by his id. Only the latest of a batch is computed: the dispatcher would drop the
+others. One that he would have sent before his last turn is placed at that turn.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dispatch.dispatcher import Fixes
 from geo.compiled import compiled
 from geo.distance import Plane
 from geo.motion import Path
+from sim.streams import short_name
 
 _WAY = Struct("=6d3q")
 """A rider's path of three corners: x, y, and their instants. Written whole, since nine numbers
@@ -42,7 +43,9 @@ class Fleet:
         columns = np.frombuffer(self._paths, [("way", "f8", 6), ("t", "i8", 3)])
         self._way, self._t = columns["way"], columns["t"]
         self._phones = np.zeros((count, _OFF + 1), np.int64)
-        self._phones[:, _PHASE] = np.arange(count) * interval_ms // max(count, 1)
+        # By the id alone, so that it is the same whoever else rides.
+        phases = [int(short_name("phone", rider_id), 16) % interval_ms for rider_id in ids]
+        self._phones[:, _PHASE] = phases
         self._phones[:, _SENT] = start_ms
         self._sent = np.zeros((2, count), np.int64)
         self._places = np.zeros((2, count))

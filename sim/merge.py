@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
-from sim.report import RunResult, cut_off
+from sim.report import RunResult, cut_off, fault_figures
 from sim.tally import figures as kpis_of
 from sim.tally import together
 
@@ -58,6 +58,7 @@ def country_figures(
         "event_log_sha256": hashlib.sha256(digests.encode()).hexdigest(),
         "peak_rss_mib": peak_rss_mib,
         "violations": [f"{one.scenario}: {v}" for one in results for v in one.violations],
+        **fault_figures(results),
         **(cut_off(min(cut)) if cut else {}),
         "cities": [_row(one) for one in results],
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,8 +19,8 @@ from sim.tally import Kpis, Tally
 class RunResult:
     """One run. `orders_per_s` is orders a second of real time; `other_s` is what neither `decide`
     nor the referee took, the drawing of the city included. `violations` is empty for a sound
-    engine. `interrupted` says that the run was ended at `end_ms`, before its end; `tally` and
-    `round_ms` are what the figures were made of."""
+    engine, `faults` counts those that happened, by kind. `interrupted` says that the run was ended
+    at `end_ms`, before its end; `tally` and `round_ms` are what the figures were made of."""
 
     scenario: str
     seed: int
@@ -33,6 +34,7 @@ class RunResult:
     event_log_sha256: str
     peak_rss_mib: float
     violations: tuple[str, ...]
+    faults: Mapping[str, int]
     interrupted: bool
     end_ms: int
     tally: Tally
@@ -78,8 +80,17 @@ def figures(result: RunResult) -> dict[str, Any]:
         "event_log_sha256": result.event_log_sha256,
         "peak_rss_mib": result.peak_rss_mib,
         "violations": list(result.violations),
+        **fault_figures([result]),
         **(cut_off(result.end_ms) if result.interrupted else {}),
     }
+
+
+def fault_figures(results: Sequence[RunResult]) -> dict[str, int]:
+    """How many faults of each kind happened in all these runs; nothing where none can."""
+    total: Counter[str] = Counter()
+    for one in results:
+        total.update(one.faults)
+    return {f"faults_{kind}": count for kind, count in total.items()}
 
 
 def other_us_per_event(result: RunResult) -> float | None:

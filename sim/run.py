@@ -6,7 +6,7 @@ Everything is a function of (scenario, seed); the stopwatch that the caller hand
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -82,7 +82,8 @@ class Outcome:
 
     `decide_s` is spent in decide, `referee_s` in the referee, `total_s` in all; `refused` counts
     commands that changed nothing by (command, code), `violations` holds the first rules that plans
-    broke and, in a run with faults, the first promises. The digest covers every event in order.
+    broke and, in a run with faults, the first promises; `faults` counts those that happened, by
+    kind, empty where none can. The digest covers every event in order.
     `tally` and `round_ms` are what the figures were made of, for runs that are put together;
     `interrupted` says that `stop` ended the run at `end_ms`.
     """
@@ -99,6 +100,7 @@ class Outcome:
     referee_s: float
     total_s: float
     violations: tuple[str, ...]
+    faults: Mapping[str, int]
     refused: Counter[tuple[str, str]]
 
 
@@ -355,8 +357,11 @@ class _Run:
         for at_ms in self._faults.restarts:
             schedule(at_ms, partial(self._die, away_ms), _FAULTS)
         for at_ms, row in self._faults.phones:
-            due = partial(self._world.silence, row, at_ms + dead_ms)
-            schedule(at_ms, lambda now_ms, due=due: due(), _FAULTS)  # type: ignore[misc]
+            schedule(at_ms, partial(self._silence, row, at_ms + dead_ms), _FAULTS)
+
+    def _silence(self, row: int, until_ms: int, now_ms: int) -> None:
+        self._faults.happened["phones"] += 1
+        self._world.silence(row, until_ms)
 
     def _await_drop_out(self, event: e.Event, fact: e.Accepted) -> None:
         after_ms = self._faults.drop_out_ms(event.at_ms)
@@ -366,7 +371,8 @@ class _Run:
         def give_back(now_ms: int) -> None:
             who, number = fact.rider_id, fact.number
             command = c.DropOut(at_ms=now_ms, rider_id=who, number=number, reason="broke_down")
-            self._world.ask(event.order_id, command)
+            if self._world.ask(event.order_id, command) is None:
+                self._faults.happened["drop_outs"] += 1
 
         self._queue.schedule(event.at_ms + after_ms, give_back, _FAULTS)
 
@@ -374,6 +380,7 @@ class _Run:
         """The dispatcher is gone with all that it knew; the next one is up `away_ms` later."""
         self._dispatcher, self._up = self._fresh(), False
         self._life += 1
+        self._faults.happened["restarts"] += 1
         self._queue.schedule(now_ms + away_ms, partial(self._rise, self._life), _FAULTS)
 
     def _rise(self, life: int, now_ms: int) -> None:
@@ -400,5 +407,6 @@ class _Run:
             referee_s=self._referee_s,
             total_s=self._stopwatch() - self._started,
             violations=tuple(self._violations),
+            faults=self._faults.counts(),
             refused=self._world.refused,
         )

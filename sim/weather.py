@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
 from math import inf
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from sim.hours import LocalTime, local_time
+from sim.hours import I8, LocalTime, local_time
 from sim.scenario import HOUR_MS, WEEKDAYS, Scenario, SpecialDay, Spell
 from sim.streams import stream
 
 _DAY_H = 24
+
+F8 = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,42 +45,58 @@ class Conditions:
         return self.accept[at] if at >= 0 else 1.0
 
 
-def draw_spells(scenario: Scenario, seed: int) -> tuple[Spell, ...]:
-    """The spells of rain that are told, and those that are drawn, in which all else is as told."""
+class Rain(NamedTuple):
+    """It rains in [from_ms, to_ms), ms UTC: so many times as many orders, as fast riders, as many
+    accepted offers."""
+
+    from_ms: int
+    to_ms: int
+    demand: float
+    speed: float
+    accept: float
+
+
+def draw_rain(scenario: Scenario, seed: int) -> tuple[Rain, ...]:
+    """The spells that are told, and those that are drawn."""
     rain = scenario.rain
-    if not rain.per_day:
-        return rain.spells
-    rng = stream(seed, "weather", "rain")
-    length_h = scenario.duration_s / 3600
-    drawn = []
-    for _ in range(rng.poisson(rain.per_day * length_h / _DAY_H)):
-        from_h = float(rng.uniform(0.0, length_h))
-        drawn.append(
-            Spell(
-                from_h=from_h,
-                to_h=from_h + max(float(rng.exponential(rain.hours)), 1e-3),
-                demand_factor=rain.demand_factor,
-                speed_factor=rain.speed_factor,
-                accept_factor=rain.accept_factor,
-            )
+    spells = list(rain.spells)
+    if rain.per_day:
+        rng = stream(seed, "weather", "rain")
+        length_h = scenario.duration_s / 3600
+        for _ in range(rng.poisson(rain.per_day * length_h / _DAY_H)):
+            from_h = float(rng.uniform(0.0, length_h))
+            to_h = from_h + max(float(rng.exponential(rain.hours)), 1e-3)
+            spells.append(Spell(from_h=from_h, to_h=to_h))
+    return tuple(
+        Rain(
+            scenario.start_ms + round(spell.from_h * HOUR_MS),
+            scenario.start_ms + round(spell.to_h * HOUR_MS),
+            _own(spell.demand_factor, rain.demand_factor),
+            _own(spell.speed_factor, rain.speed_factor),
+            _own(spell.accept_factor, rain.accept_factor),
         )
-    return (*rain.spells, *drawn)
+        for spell in spells
+    )
+
+
+def _own(factor: float | None, usual: float) -> float:
+    return usual if factor is None else factor
 
 
 def conditions(
-    scenario: Scenario, spells: Sequence[Spell], speed_by_hour: Sequence[float] = ()
+    scenario: Scenario, rain: Sequence[Rain], speed_by_hour: Sequence[float] = ()
 ) -> Conditions | None:
     """What holds for a rider whose speed changes by the local hour; None where nothing changes.
 
     Spells at the same time multiply.
     """
-    if not spells and not speed_by_hour:
+    if not rain and not speed_by_hour:
         return None
     start_ms = scenario.start_ms
     last_ms = start_ms + scenario.horizon_s * 1000
     turns = {start_ms}
-    for spell in spells:
-        turns |= {start_ms + int(spell.from_h * HOUR_MS), start_ms + int(spell.to_h * HOUR_MS)}
+    for spell in rain:
+        turns |= {spell.from_ms, spell.to_ms}
     local = local_time(start_ms, last_ms, scenario.city.zone)
     if speed_by_hour:
         turns |= set(local.edges_ms[:-1].tolist())
@@ -86,10 +107,10 @@ def conditions(
     accept: list[float] = []
     for at_ms, at_hour in zip(at.tolist(), hour.tolist(), strict=True):
         fast, willing = speed_by_hour[at_hour] if speed_by_hour else 1.0, 1.0
-        for spell in spells:
-            if _rains(spell, (at_ms - start_ms) / HOUR_MS):
-                fast *= spell.speed_factor
-                willing *= spell.accept_factor
+        for spell in rain:
+            if spell.from_ms <= at_ms < spell.to_ms:
+                fast *= spell.speed
+                willing *= spell.accept
         if not from_ms or (fast, willing) != (speed[-1], accept[-1]):
             from_ms.append(at_ms)
             speed.append(fast)
@@ -97,37 +118,79 @@ def conditions(
     return Conditions(tuple(from_ms), tuple(speed), tuple(accept))
 
 
-def _rains(spell: Spell, at_h: float) -> bool:
-    return spell.from_h <= at_h < spell.to_h
+@dataclass(frozen=True, slots=True, eq=False)
+class Cause:
+    """A special day or a spell of rain: `factor` times as many orders of `job_type` ("": of any)
+    come in [from_ms, to_ms), in those quarter hours of `local` where `quarters` is true.
+
+    `name` says what and when it is, whatever other causes there are.
+    """
+
+    name: str
+    factor: float
+    job_type: str
+    from_ms: int
+    to_ms: int
+    local: LocalTime
+    quarters: NDArray[np.bool_]
+
+    def holds(self, at_ms: I8) -> NDArray[np.bool_]:
+        here = self.quarters[self.local.bins(at_ms)]
+        return here & (self.from_ms <= at_ms) & (at_ms < self.to_ms)
+
+    @property
+    def touched(self) -> NDArray[np.bool_]:
+        """The quarter hours in which it holds for a while at least."""
+        edges = self.local.edges_ms
+        return self.quarters & (edges[1:] > self.from_ms) & (edges[:-1] < self.to_ms)
 
 
-class DemandFactor:
-    """How many times as many orders of a job type come at some moment, by day and by rain."""
+class Causes:
+    """What makes more or fewer orders come than the scenario's rates; several multiply."""
 
-    def __init__(self, scenario: Scenario, spells: Sequence[Spell], local: LocalTime) -> None:
-        self._start_ms, self._spells, self._days = scenario.start_ms, spells, scenario.days
-        self._local = local
-        self.none = not self._days and all(s.demand_factor == 1.0 for s in spells)
+    def __init__(self, scenario: Scenario, rain: Sequence[Rain], local: LocalTime) -> None:
+        first_ms, end_ms = int(local.edges_ms[0]), int(local.edges_ms[-1])
+        found = []
+        for day in scenario.days:
+            name = "-".join(filter(None, (day.date or day.weekday, day.job_type)))
+            on = _on(day, local)
+            found.append(Cause(name, day.factor, day.job_type, first_ms, end_ms, local, on))
+        always = np.ones(len(local), np.bool_)
+        for spell in rain:
+            name = f"rain-{spell.from_ms - scenario.start_ms}-{spell.to_ms - scenario.start_ms}"
+            found.append(Cause(name, spell.demand, "", spell.from_ms, spell.to_ms, local, always))
+        again: Counter[str] = Counter()
+        for i, cause in enumerate(found):
+            again[cause.name] += 1
+            if again[cause.name] > 1:
+                found[i] = replace(cause, name=f"{cause.name}-{again[cause.name]}")
+        self._all = sorted((c for c in found if c.factor != 1.0), key=lambda c: c.name)
 
-    def at(self, at_ms: np.ndarray, job_type: str) -> np.ndarray:
-        """A factor for each instant; several causes multiply."""
+    def __bool__(self) -> bool:
+        return bool(self._all)
+
+    def kept(self, at_ms: I8, job_type: str) -> F8:
+        """The share of the orders at each instant that causes with a factor below 1 leave."""
         out = np.ones(len(at_ms))
-        bins = self._local.bins(at_ms)
-        for day in self._days:
-            if day.job_type in ("", job_type):
-                out[self._is(day)[bins]] *= day.factor
-        hours = (at_ms - self._start_ms) / HOUR_MS
-        for spell in self._spells:
-            out[(spell.from_h <= hours) & (hours < spell.to_h)] *= spell.demand_factor
+        for cause in self._of(job_type):
+            if cause.factor < 1.0:
+                out[cause.holds(at_ms)] *= cause.factor
         return out
 
-    def most(self, job_type: str) -> float:
-        """No factor is larger."""
-        days = [d.factor for d in self._days if d.job_type in ("", job_type)]
-        factors = [*days, *(s.demand_factor for s in self._spells)]
-        return float(np.prod([max(1.0, f) for f in factors]))
+    def adding(self, job_type: str) -> Iterator[tuple[Cause, tuple[Cause, ...]]]:
+        """Each cause with a factor above 1, and those of them that go before it: it makes more of
+        what these have added, too."""
+        before: tuple[Cause, ...] = ()
+        for cause in self._of(job_type):
+            if cause.factor > 1.0:
+                yield cause, before
+                before = (*before, cause)
 
-    def _is(self, day: SpecialDay) -> np.ndarray:
-        if day.weekday:
-            return np.asarray(self._local.weekday == WEEKDAYS.index(day.weekday))
-        return np.asarray(self._local.day == date.fromisoformat(day.date).toordinal())
+    def _of(self, job_type: str) -> Iterator[Cause]:
+        return (cause for cause in self._all if cause.job_type in ("", job_type))
+
+
+def _on(day: SpecialDay, local: LocalTime) -> NDArray[np.bool_]:
+    if day.weekday:
+        return np.asarray(local.weekday == WEEKDAYS.index(day.weekday))
+    return np.asarray(local.day == date.fromisoformat(day.date).toordinal())

@@ -25,7 +25,6 @@ from sim.logs.table import CourierLog, OrderLog
 from sim.logs.writing import whole_files
 from sim.scenario import (
     TABLES,
-    TOO_FAR_M,
     CityKnobs,
     CustomerKnobs,
     DemandKnobs,
@@ -39,7 +38,6 @@ from sim.scenario import (
 
 _DAY_S = 86_400
 _RUN_DRY_S = 4 * 3600
-_CELL_M = 1_000.0
 _EDGE_SHARE = 0.001
 """So many of the places lie outside the fitted town, whose doors are pulled to its edge."""
 
@@ -78,16 +76,15 @@ def fit_scenario(
     merchants, prep = fit_merchants(log)
     doors, door_fit = fit_doors(log)
     days = int(counts.days.sum())
-    plane, radius_m = _town(log)
+    plane, radius_m = _town(log, door_fit.longest_m)
     x, y = plane.xy(np.array([m.lat for m in merchants]), np.array([m.lon for m in merchants]))
     if couriers is not None and len(couriers):
         riders = fit_riders(couriers, plane, x, y)
     else:
         riders = usual_riders(len(log) / days)
-    kitchen = MerchantKnobs(count=len(merchants), late_share=0.0)
+    kitchen = MerchantKnobs(late_share=0.0)
     if prep.mean_s:
         kitchen = MerchantKnobs(
-            count=len(merchants),
             prep_s=prep.mean_s,
             prep_spread=prep.spread,
             prep_law=prep.law,
@@ -127,17 +124,18 @@ def midnight_ms(at_ms: int, zone: str) -> int:
     return int(local.replace(hour=0, minute=0, second=0, microsecond=0).timestamp()) * 1000
 
 
-def _town(log: OrderLog) -> tuple[Plane, float]:
-    """The plane about the middle of the pickups, and the radius of nearly all places."""
+def _town(log: OrderLog, door_max_m: float) -> tuple[Plane, float]:
+    """The plane about the middle of the pickups, and the radius of nearly all places: no pickup is
+    farther outside than `door_max_m`."""
     lat, lon = starts(log)
     plane = Plane(round(float(np.median(lat)), 6), round(float(np.median(lon)), 6))
+    farthest = float(np.hypot(*plane.xy(lat, lon)).max())
     lat = np.concatenate([lat, log.door_lat[~np.isnan(log.door_lat)]])
     lon = np.concatenate([lon, log.door_lon[~np.isnan(log.door_lon)]])
     away = np.hypot(*plane.xy(lat, lon))
     radius = float(np.quantile(away, 1.0 - _EDGE_SHARE))
-    farthest = float(np.max(away[: len(log)]))  # of where orders begin, which all have rates
-    radius = max(radius, farthest - TOO_FAR_M + _CELL_M)
-    return plane, round(min(max(radius, 500.0), 50_000.0), 0)
+    radius = max(radius, farthest - door_max_m, 500.0)
+    return plane, round(min(radius, 50_000.0), 0)
 
 
 def write_scenario(scenario: Scenario, path: Path) -> tuple[Path, ...]:
@@ -164,6 +162,9 @@ def write_scenario(scenario: Scenario, path: Path) -> tuple[Path, ...]:
     return (path, *files.values())
 
 
+_OF_DRAWN_TOWNS = ("hot_spots", "hot_spot_m")
+
+
 def _plain(scenario: Scenario, tables: dict[str, str]) -> dict[str, Any]:
     """What differs from the defaults, by key, and the tables by their files."""
     riders, merchants = scenario.riders, scenario.merchants
@@ -172,7 +173,7 @@ def _plain(scenario: Scenario, tables: dict[str, str]) -> dict[str, Any]:
         demand["factor"] = scenario.demand.factor  # type: ignore[assignment]
     out: dict[str, Any] = {
         "name": scenario.name,
-        "city": asdict(scenario.city),
+        "city": {k: v for k, v in asdict(scenario.city).items() if k not in _OF_DRAWN_TOWNS},
         "start_ms": scenario.start_ms,
         "duration_s": scenario.duration_s,
         "horizon_s": scenario.horizon_s,
@@ -180,8 +181,7 @@ def _plain(scenario: Scenario, tables: dict[str, str]) -> dict[str, Any]:
         "demand": demand,
         "riders": _told(riders, RiderKnobs(count=1, shifts=riders.shifts))
         | {"count": riders.count, "shifts": [asdict(shift) for shift in riders.shifts]},
-        "merchants": _told(merchants, MerchantKnobs(count=merchants.count))
-        | {"count": merchants.count},
+        "merchants": _told(merchants, MerchantKnobs()),
         "customers": _told(scenario.customers, CustomerKnobs()),
         "jobs": dict(scenario.jobs),
     }

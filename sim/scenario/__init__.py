@@ -33,7 +33,7 @@ from sim.scenario.table import ANY, QUARTERS, DemandKnobs, Doors, KnownMerchant,
 from sim.scenario.tables import TABLES, read_table, table_text
 from sim.scenario.text import utf8_text
 from sim.scenario.town import CityKnobs, TravelKnobs
-from sim.scenario.whole import TOO_FAR_M, Scenario
+from sim.scenario.whole import Scenario
 
 __all__ = [
     "ANY",
@@ -43,7 +43,6 @@ __all__ = [
     "SCOOTER",
     "SPEED_LIMIT_MPS",
     "TABLES",
-    "TOO_FAR_M",
     "WEEKDAYS",
     "BreakKnobs",
     "Burst",

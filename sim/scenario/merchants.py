@@ -66,7 +66,9 @@ class CongestionKnobs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MerchantKnobs:
-    """`prep_s` is the mean preparation time, spread by the share `prep_spread` in `prep_law`, times
+    """`count` merchants, of whom `demand.merchants` may tell instead.
+
+    `prep_s` is the mean preparation time, spread by the share `prep_spread` in `prep_law`, times
     the factor of the local hour of the order.
 
     A share `late_share` of orders is ready later than told, by `late_s` on average. Merchants of
@@ -75,7 +77,7 @@ class MerchantKnobs:
 
     __pydantic_config__ = FORBID
 
-    count: int
+    count: int = 0
     prep_s: float = 480.0
     prep_spread: float = 0.4
     prep_law: Law = "normal"
@@ -86,7 +88,7 @@ class MerchantKnobs:
     congestion: CongestionKnobs = field(default_factory=CongestionKnobs)
 
     def __post_init__(self) -> None:
-        need(1 <= self.count <= 1_000_000, "merchants.count", self.count, "1 to 1000000")
+        need(0 <= self.count <= 1_000_000, "merchants.count", self.count, "1 to 1000000")
         need_zero_or_more(self, "merchants", "prep_s", "prep_spread", "late_s")
         need_share("merchants.late_share", self.late_share)
         need_day("merchants.prep_by_hour", self.prep_by_hour)

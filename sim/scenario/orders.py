@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import date
 
 from geo.errors import InvalidValue
@@ -120,15 +120,15 @@ class SpecialDay:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spell:
     """Rain from `from_h` to `to_h`, hours after the start: so many times as many orders, as fast
-    riders, as many accepted offers."""
+    riders, as many accepted offers; what is None is as `rain` has it."""
 
     __pydantic_config__ = FORBID
 
     from_h: float
     to_h: float
-    demand_factor: float = 1.2
-    speed_factor: float = 0.85
-    accept_factor: float = 0.95
+    demand_factor: float | None = None
+    speed_factor: float | None = None
+    accept_factor: float | None = None
 
     def __post_init__(self) -> None:
         need_zero_or_more(self, "rain.spells", "from_h")
@@ -138,7 +138,10 @@ class Spell:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RainKnobs:
-    """The `spells` that are told, and `per_day` more that are drawn, `hours` long on average."""
+    """The `spells` that are told, and `per_day` more that are drawn, `hours` long on average.
+
+    The factors are those of the drawn spells, and of the told ones that have none of their own.
+    """
 
     __pydantic_config__ = FORBID
 
@@ -153,12 +156,23 @@ class RainKnobs:
         need_zero_or_more(self, "rain", "per_day")
         need_over_zero(self, "rain", "hours")
         _need_factors(self, "rain")
+        told = [f.name for f in fields(self) if getattr(self, f.name) != f.default]
+        rains = bool(self.spells) or self.per_day > 0
+        for name in told:
+            found = getattr(self, name)
+            need(rains, f"rain.{name}", found, "rain.spells or rain.per_day: it never rains")
+        drawn = self.per_day > 0 or "hours" not in told
+        need(drawn, "rain.hours", self.hours, "rain.per_day beside it: told spells have their ends")
 
 
 def _need_factors(rain: Spell | RainKnobs, path: str) -> None:
-    need_zero_or_more(rain, path, "demand_factor")
-    need(0 < rain.speed_factor <= 1, f"{path}.speed_factor", rain.speed_factor, "above 0, up to 1")
-    need_share(f"{path}.accept_factor", rain.accept_factor)
+    if rain.demand_factor is not None:
+        need_zero_or_more(rain, path, "demand_factor")
+    fast, willing = rain.speed_factor, rain.accept_factor
+    if fast is not None:
+        need(0 < fast <= 1, f"{path}.speed_factor", fast, "above 0, up to 1")
+    if willing is not None:
+        need_share(f"{path}.accept_factor", willing)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,8 @@ from geo.errors import InvalidValue, UnknownKey, UnknownName
 from geo.travel import TravelModel, travel_model
 from sim.scenario.checks import FORBID, need, need_over_zero, need_place
 
+HOT_SPOT_M = 350.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CityKnobs:
@@ -27,7 +29,7 @@ class CityKnobs:
     lon: float
     radius_m: float
     hot_spots: int = 1
-    hot_spot_m: float = 350.0
+    hot_spot_m: float = HOT_SPOT_M
     door_m: float = 1_500.0
     door_spread: float = 0.6
     door_max_m: float = 5_000.0

@@ -9,21 +9,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from dispatch.policy import Policy
-from geo.cells import center_of, of_text
+from geo.cells import center_of, edge_m, of_text
 from geo.distance import Plane, haversine_m
 from sim.faults import FaultKnobs
 from sim.scenario.checks import FORBID, need
 from sim.scenario.merchants import MerchantKnobs
 from sim.scenario.orders import Burst, CustomerKnobs, OrderKnobs, RainKnobs, SpecialDay
 from sim.scenario.riders import RiderKnobs
-from sim.scenario.table import DemandKnobs
-from sim.scenario.town import CityKnobs, TravelKnobs
+from sim.scenario.table import ANY, DemandKnobs
+from sim.scenario.town import HOT_SPOT_M, CityKnobs, TravelKnobs
 
-TOO_FAR_M = 15_000.0
-"""So far from the town no cell may lie: deliveries go no farther."""
+_ROUNDED = 0.011
+"""How far from 1 the sum of shares may be that people have rounded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,9 +69,12 @@ class Scenario:
         need(bool(self.jobs), "jobs", self.jobs, "at least one job type")
         for name, share in self.jobs.items():
             need(0 < share <= 1, f"jobs.{name}", share, "a share above 0, at most 1")
+        # Shares as people write them: three of 0.33 are all.
+        total = sum(self.jobs.values())
+        need(abs(total - 1.0) <= _ROUNDED, "jobs", total, "shares that sum to 1")
         self._check_demand()
-        self._check_times()
         self._check_places()
+        self._check_times()
 
     def _check_demand(self) -> None:
         table, orders = self.demand, self.orders
@@ -86,40 +87,52 @@ class Scenario:
         for path, name in named:
             known = not name or name in self.jobs
             need(known, f"{path}.job_type", name, "one of the scenario's jobs")
-
-    def _check_times(self) -> None:
-        """What would begin when all is over would do nothing, and nobody would notice."""
-        ends_h, over_h = self.duration_s / 3600, self.horizon_s / 3600
-        for i, burst in enumerate(self.bursts):
-            told = f"before the last orders, below {ends_h:g}"
-            need(burst.at_h < ends_h, f"bursts.{i}.at_h", burst.at_h, told)
-        told = f"before the end of the run, below {over_h:g}"
-        for i, spell in enumerate(self.rain.spells):
-            need(spell.from_h < over_h, f"rain.spells.{i}.from_h", spell.from_h, told)
-        for i, shift in enumerate(self.riders.shifts):
-            need(shift.start_h < over_h, f"riders.shifts.{i}.start_h", shift.start_h, told)
-        riders = self.riders.count + self.riders.more
-        for i, row in enumerate(self.faults.clocks.riders):
-            need(0 <= row < riders, f"faults.clocks.riders.{i}", row, f"a row below {riders}")
+        rated = {rate.cell for rate in table.rates} | {ANY}
+        for i, row in enumerate(table.doors):
+            need(row.cell in rated, f"demand.doors.{i}.cell", row.cell, "a cell of demand.rates")
+        shops, count, spots = len(table.merchants), self.merchants.count, self.city.hot_spots
+        told = f"{shops}, or nothing: demand.merchants has all" if shops else "1 to 1000000"
+        need(count in (0, shops) if shops else count > 0, "merchants.count", count, told)
+        told = "1, or nothing: demand.rates say which cells are busy"
+        need(not table or spots == 1, "city.hot_spots", spots, told)
+        spread_m, usual_m = self.city.hot_spot_m, HOT_SPOT_M
+        told = f"{usual_m:g}, or nothing: demand.merchants have their places"
+        need(not shops or spread_m == usual_m, "city.hot_spot_m", spread_m, told)
 
     def _check_places(self) -> None:
-        """What lies elsewhere on Earth is a slip: its doors, which are in the town, would be too
-        far for any job type."""
+        """What lies elsewhere is a slip of the pen; none of its orders could be carried."""
         city = self.city
+        reach_m = city.radius_m + city.door_max_m + edge_m()
+        cells = {rate.cell: f"demand.rates.{i}.cell" for i, rate in enumerate(self.demand.rates)}
+        places = [(path, cell, center_of(of_text(cell))) for cell, path in cells.items()]
+        places += [
+            (f"demand.merchants.{i}", m.id, (m.lat, m.lon))
+            for i, m in enumerate(self.demand.merchants)
+        ]
+        places += [
+            (f"bursts.{i}", f"({b.lat:g}, {b.lon:g})", (b.lat, b.lon))
+            for i, b in enumerate(self.bursts)
+        ]
+        for path, what, (lat, lon) in places:
+            away_m = float(haversine_m(lat, lon, city.lat, city.lon))
+            found = f"{what}, {away_m:.0f} m from the city's middle"
+            told = f"at most {reach_m:.0f} m: city.radius_m and city.door_max_m"
+            need(away_m <= reach_m, path, found, told)
+
+    def _check_times(self) -> None:
+        length_h, end_h = self.duration_s / 3600, self.horizon_s / 3600
         for i, burst in enumerate(self.bursts):
-            away_m = float(haversine_m(city.lat, city.lon, burst.lat, burst.lon))
-            told = f"a place in the town, within {city.radius_m:g} m of its middle"
-            need(away_m - burst.radius_m <= city.radius_m, f"bursts.{i}", f"{away_m:.0f} m", told)
-        if not self.demand:
-            return
-        cells = {rate.cell: i for i, rate in enumerate(self.demand.rates)}
-        middle = np.array([center_of(of_text(cell)) for cell in cells])
-        away = np.atleast_1d(haversine_m(city.lat, city.lon, middle[:, 0], middle[:, 1]))
-        limit_m = city.radius_m + TOO_FAR_M
-        told = f"a cell within {limit_m / 1000:g} km of the town's middle"
-        for (cell, i), away_m in zip(cells.items(), away.tolist(), strict=True):
-            shown = f"{cell}, {away_m / 1000:.0f} km away"
-            need(away_m <= limit_m, f"demand.rates.{i}.cell", shown, told)
+            told = f"earlier than duration_s, {length_h:g} h"
+            need(burst.at_h < length_h, f"bursts.{i}.at_h", burst.at_h, told)
+        told = f"earlier than horizon_s, {end_h:g} h"
+        for i, spell in enumerate(self.rain.spells):
+            need(spell.from_h < end_h, f"rain.spells.{i}.from_h", spell.from_h, told)
+        for i, shift in enumerate(self.riders.shifts):
+            need(shift.start_h < end_h, f"riders.shifts.{i}.start_h", shift.start_h, told)
+        riders = self.riders.count + self.riders.more
+        for row in self.faults.clocks.riders:
+            told = f"0 to {riders - 1}, rows of the riders"
+            need(row < riders, "faults.clocks.riders", row, told)
 
     @property
     def plane(self) -> Plane:

@@ -15,7 +15,6 @@ from sim.city import build_city
 from sim.crew import draw_crew
 from sim.day import draw_day
 from sim.demand import draw_demand
-from sim.faults import ClockKnobs
 from sim.scenario import (
     ANY,
     HOUR_MS,
@@ -30,7 +29,6 @@ from sim.scenario import (
     Promise,
     RainKnobs,
     Rate,
-    Shift,
     SpecialDay,
     Spell,
     Vehicle,
@@ -54,32 +52,6 @@ def changed(scenario=SMALL, **knobs):
     return dataclasses.replace(scenario, **new)
 
 
-@pytest.mark.parametrize(
-    ("knobs", "told"),
-    [
-        ({"bursts": (Burst(at_h=0.5, lat=-30, lon=104, orders=9),)}, r"bursts\.0: '\d+ m'"),
-        ({"bursts": (Burst(at_h=30, lat=HERE[0], lon=HERE[1], orders=9),)}, r"bursts\.0\.at_h: 30"),
-        ({"rain": {"spells": (Spell(from_h=4.5, to_h=5),)}}, r"rain\.spells\.0\.from_h: 4.5"),
-        ({"riders": {"shifts": (Shift(start_h=90, hours=4),)}}, r"riders\.shifts\.0\.start_h: 90"),
-        ({"faults": {"clocks": ClockKnobs(riders=(3, 900))}}, r"faults\.clocks\.riders\.1: 900"),
-        (
-            {
-                "orders": OrderKnobs(),
-                "demand": DemandKnobs(
-                    rates=tuple(
-                        Rate(cell=c, per_h=(4.0,)) for c in (CELL, to_text(cell_of(31, 104)))
-                    )
-                ),
-            },
-            r"demand\.rates\.1\.cell: '\w+, 39 km away'",
-        ),
-    ],
-)
-def test_what_could_never_happen_is_refused_at_load(knobs, told):
-    with pytest.raises(InvalidValue, match=told):
-        changed(**knobs)
-
-
 def orders(scenario, seed=3):
     """Everything about each order, by its id."""
     demand = draw_day(scenario, seed).demand
@@ -89,7 +61,13 @@ def orders(scenario, seed=3):
 
 def by_table(*rates, **knobs):
     demand = DemandKnobs(rates=rates, **knobs)
-    return changed(orders=OrderKnobs(), demand=demand, start_ms=1_780_243_200_000)
+    return changed(
+        orders=OrderKnobs(),
+        demand=demand,
+        city={"hot_spots": 1},
+        merchants={"count": 0 if demand.merchants else SMALL.merchants.count},
+        start_ms=1_780_243_200_000,
+    )
 
 
 TABLE = by_table(Rate(cell=CELL, per_h=(60.0,)), Rate(cell=OTHER, per_h=(30.0,)), factor=4.0)
@@ -148,6 +126,52 @@ def test_rain_days_and_bursts_add_orders_and_change_none(seed, start, factor):
     assert len(both) == len(wet) + 25
 
 
+RAIN = Spell(from_h=0.2, to_h=0.6, demand_factor=1.5)
+LATER = Spell(from_h=1.0, to_h=1.3, demand_factor=2.5)
+MEETS = Spell(from_h=0.5, to_h=0.9, demand_factor=2.5)
+WET = RainKnobs(spells=(RAIN,))
+MONDAY = SpecialDay(factor=1.5, weekday="mon")
+BURST = Burst(at_h=0.5, lat=HERE[0], lon=HERE[1], orders=50)
+EARLIER = dataclasses.replace(BURST, at_h=0.1)
+
+
+@pytest.mark.parametrize("scenario", [SMALL, TABLE], ids=["bells", "table"])
+@pytest.mark.parametrize(
+    ("one", "more"),
+    [
+        ({"rain": WET}, {"rain": RainKnobs(spells=(LATER, RAIN))}),
+        ({"rain": WET}, {"rain": RainKnobs(spells=(MEETS, RAIN))}),
+        ({"rain": RainKnobs(spells=(MEETS,))}, {"rain": RainKnobs(spells=(MEETS, RAIN))}),
+        ({"rain": WET}, {"rain": RainKnobs(spells=(RAIN, RAIN))}),
+        ({"days": (MONDAY,)}, {"days": (MONDAY,), "rain": WET}),
+        ({"rain": WET}, {"days": (MONDAY,), "rain": WET}),
+        ({"bursts": (BURST,)}, {"bursts": (EARLIER, BURST)}),
+        ({"bursts": (BURST,)}, {"bursts": (BURST, BURST)}),
+    ],
+)
+def test_one_more_cause_of_orders_leaves_those_of_the_others(scenario, one, more):
+    scenario = changed(scenario, city={"zone": "Asia/Shanghai"})  # on a Monday
+    bare, before, after = (orders(changed(scenario, **knobs)) for knobs in ({}, one, more))
+    assert before.items() > bare.items()
+    assert after.items() > before.items()
+
+
+@given(seed=st.integers(0, 50), factor=st.floats(0.1, 0.9))
+@settings(max_examples=8, deadline=None)
+def test_a_cause_of_fewer_orders_only_takes_some_away(seed, factor):
+    rain = RainKnobs(spells=(RAIN,))
+    quiet = changed(days=(SpecialDay(factor=factor, weekday="mon"),), rain=rain)
+    assert orders(quiet, seed).items() < orders(changed(rain=rain), seed).items()
+
+
+def test_causes_at_the_same_time_multiply():
+    spells = tuple(Spell(from_h=0, to_h=1.5, demand_factor=f) for f in (1.5, 2.0, 0.5))
+    rain = RainKnobs(spells=spells)
+    both = changed(orders={"count": 20_000}, days=(MONDAY,), rain=rain)
+    # 1.5 * 1.5 * 2 * 0.5 times as many, within 4 standard deviations of a Poisson number.
+    assert len(orders(both)) == pytest.approx(45_000, abs=850)
+
+
 @given(seed=st.integers(0, 50), factor=st.floats(0.1, 0.9))
 @settings(max_examples=8, deadline=None)
 def test_a_quiet_day_only_takes_orders_away(seed, factor):
@@ -188,7 +212,7 @@ def test_a_burst_comes_from_around_its_place_in_its_time():
     burst = Burst(at_h=0.5, lat=HERE[0], lon=HERE[1], orders=40, radius_m=900.0, over_min=20.0)
     city = build_city(SMALL, 3)
     demand = draw_demand(changed(bursts=(burst,)), city, 3)
-    mine = np.array([name.startswith("b0-") for name in demand.ids])
+    mine = np.array([name.startswith("b") for name in demand.ids])
     assert mine.sum() == 40
     away = haversine_m(demand.pickup_lat[mine], demand.pickup_lon[mine], *HERE)
     nearest = np.hypot(city.x, city.y).min()
@@ -234,7 +258,8 @@ def test_orders_come_from_the_known_merchants_of_their_cell():
         KnownMerchant(id="a", lat=HERE[0], lon=HERE[1], weight=3.0, prep_s=60.0),
         KnownMerchant(id="b", lat=HERE[0] + 1e-4, lon=HERE[1], weight=1.0),
     )
-    demand = draw_day(changed(TABLE, demand={"merchants": known}), 3).demand
+    table = changed(TABLE, merchants={"count": 0}, demand={"merchants": known})
+    demand = draw_day(table, 3).demand
     names = np.array(demand.merchants)[demand.merchant]
     in_cell = cells_of(demand.pickup_lat, demand.pickup_lon) == of_text(CELL)
     assert set(names[in_cell].tolist()) == {"a", "b"}

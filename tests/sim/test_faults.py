@@ -13,6 +13,7 @@ from msgspec import structs
 from dispatch import events as e
 from dispatch.model import Order, Place, Stop, StopKind
 from geo.errors import InvalidValue, UnknownKey
+from sim.day import draw_day
 from sim.faults import (
     ClockKnobs,
     DropOutKnobs,
@@ -121,6 +122,11 @@ def test_every_kind_of_fault_makes_a_difference_and_breaks_nothing(kind):
         )
     else:
         assert ran.out.event_log_sha256 != calm().out.event_log_sha256
+    came = {name for name, count in ran.out.faults.items() if count}
+    by_refusal = {"restarts"} if kind == "writes" else set()
+    assert came
+    assert all(name.startswith(kind) for name in came - by_refusal)
+    assert not calm().out.faults
 
 
 def test_one_kind_of_fault_leaves_the_draws_of_the_others_as_they_were():
@@ -136,6 +142,40 @@ def test_one_kind_of_fault_leaves_the_draws_of_the_others_as_they_were():
     assert alone[1] == [] != both[1] == clocks[1]
     assert any(clocks[2])
     assert not any(both[2])
+
+
+def test_more_riders_have_faults_of_their_own_and_leave_the_others_theirs():
+    def drawn(riders, at_s=()):
+        phones = PhoneKnobs(per_h=30, at_s=at_s)
+        faults = Faults(
+            FaultKnobs(phones=phones, clocks=ClockKnobs(share=0.4)), 7, 0, 36_000, riders
+        )
+        return faults.phones, faults.clock_off_ms.tolist()
+
+    (few, few_off), (many, many_off) = drawn(110), drawn(121)
+    assert many_off[:110] == few_off
+    moved = [new for old, new in zip(few, many, strict=True) if old != new]
+    assert 0 < len(moved) < len(few) / 5  # a twelfth of some 300
+    assert all(row >= 110 for _, row in moved)
+    assert set(drawn(110, at_s=(5, 5))[0]) > set(few)
+
+
+def test_riders_who_never_ride_change_nothing():
+    scenario = only(clocks=STORM.faults.clocks)
+    day = draw_day(scenario, 1)
+    later_ms = scenario.start_ms + scenario.horizon_s * 1000 - 1
+    late = [
+        dataclasses.replace(
+            member,
+            rider=structs.replace(member.rider, id=f"never{i}"),
+            shift_start_ms=later_ms,
+            shift_end_ms=later_ms + 1,
+        )
+        for i, member in enumerate(day.crew)
+    ]
+    more = dataclasses.replace(day, crew=(*day.crew, *late))
+    few, many = (simulate(scenario, 1, day=d, stopwatch=time.perf_counter) for d in (day, more))
+    assert few.event_log_sha256 == many.event_log_sha256
 
 
 def test_the_schedule_is_kept():

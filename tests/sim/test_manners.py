@@ -29,7 +29,7 @@ from sim.scenario import (
     Vehicle,
     load_scenario,
 )
-from sim.weather import Conditions, conditions
+from sim.weather import Conditions, conditions, draw_rain
 
 SMALL = load_scenario("small")
 # Half an hour of it, for whole runs.
@@ -206,7 +206,8 @@ def test_hours_and_spells_multiply_and_hold_as_long_as_told():
     city = dataclasses.replace(SMALL.city, zone="Asia/Shanghai")
     noon = dataclasses.replace(SMALL, city=city)  # starts at 11:00 there
     spell = Spell(from_h=1.5, to_h=2.5, speed_factor=0.5, accept_factor=0.9)
-    found = conditions(noon, [spell], by_hour)
+    noon = dataclasses.replace(noon, rain=RainKnobs(spells=(spell,)))
+    found = conditions(noon, draw_rain(noon, 1), by_hour)
     at = [found.speed_at(SMALL.start_ms + int(h * HOUR_MS)) for h in (0.5, 1.2, 1.6, 2.2, 2.6)]
     assert at == pytest.approx([1.0, 0.8, 0.4, 0.5, 1.0])
     willing = [found.accept_at(SMALL.start_ms + int(h * HOUR_MS)) for h in (-1.0, 1.6, 2.6)]

@@ -78,6 +78,54 @@ def test_what_is_wrong_is_named(change, error, field):
     assert caught.value.field == field
 
 
+CELL, FAR = "8840e3ce8dfffff", "885e695001fffff"  # the latter lies in the South Pacific
+TABLE = SMALL.replace("hot_spots: 6, ", "").replace(
+    SMALL[SMALL.index("orders:") : SMALL.index("riders:")],
+    f"demand: {{rates: [{{cell: {CELL}, per_h: [9]}}]}}\n",
+)
+SHOPS = TABLE.replace(
+    "per_h: [9]}]", "per_h: [9]}], merchants: [{id: a, lat: 30.66, lon: 104.06}]"
+).replace("{count: 60}", "{}")
+BURST = "at_h: 0.5, lat: 30.66, lon: 104.06, orders: 9"
+
+
+@pytest.mark.parametrize(
+    ("text", "more", "field"),
+    [
+        (TABLE, ((f"cell: {CELL}", f"cell: {FAR}"),), "demand.rates.0.cell"),
+        (SHOPS, (("lat: 30.66,", "lat: -30.66,"),), "demand.merchants.0"),
+        (SMALL, (("jobs:", f"bursts: [{{{BURST.replace('30', '-30')}}}]\njobs:"),), "bursts.0"),
+        (SMALL, (("jobs:", f"bursts: [{{{BURST.replace('0.5', '1.5')}}}]\njobs:"),),
+         "bursts.0.at_h"),
+        (SMALL, (("jobs:", "rain: {spells: [{from_h: 4, to_h: 5}]}\njobs:"),),
+         "rain.spells.0.from_h"),
+        (SMALL, (("jobs:", "faults: {clocks: {riders: [109, 110]}}\njobs:"),),
+         "faults.clocks.riders"),
+        (SMALL, (("start_h: 0,", "start_h: 90,"),), "riders.shifts.0.start_h"),
+        (SMALL, (("delivery: 1.0", "delivery: 0.5"),), "jobs"),
+        (SMALL, (("merchants: {count: 60}", "merchants: {}"),), "merchants.count"),
+        (SHOPS, (("merchants: {}", "merchants: {count: 60}"),), "merchants.count"),
+        (SHOPS, (("radius_m: 4000", "radius_m: 4000, hot_spot_m: 100"),), "city.hot_spot_m"),
+        (TABLE, (("radius_m: 4000", "radius_m: 4000, hot_spots: 6"),), "city.hot_spots"),
+        (TABLE, (("per_h: [9]}]",
+                  f"per_h: [9]}}], doors: [{{cell: {FAR}, door_cell: {CELL}, share: 1}}]"),),
+         "demand.doors.0.cell"),
+    ],
+)  # fmt: skip
+def test_what_would_change_nothing_is_refused(text, more, field):
+    parse_scenario(text)
+    for change in more:
+        assert change[0] in text
+        text = text.replace(*change)
+    with pytest.raises(InvalidValue) as caught:
+        parse_scenario(text)
+    assert caught.value.field == field
+
+
+def test_shares_that_people_have_rounded_are_all():
+    assert parse_scenario(SMALL.replace("delivery: 1.0", "delivery: 0.99"))
+
+
 def test_an_unknown_key_lists_the_valid_ones():
     with pytest.raises(UnknownKey, match=r"one of count, shifts, speed_mps"):
         parse_scenario(SMALL.replace("count: 110", "cuont: 110"))
