@@ -1,6 +1,6 @@
-"""What riders and customers do, without I/O: the simulator and live bots drive the same minds.
+"""What riders do, without I/O: the simulator and live bots drive the same minds.
 
-A driver tells a mind what its person hears of, asks `wake_at` when to come back, and carries out
+A driver tells a mind what its rider hears of, asks `wake_at` when to come back, and carries out
 what `act` gives. Places are metres in the city's plane, instants ms UTC.
 """
 
@@ -15,7 +15,6 @@ from dispatch.model import StopKind, StopState, Value
 from geo.arcs import arc_ms
 from geo.motion import Path, leg
 from geo.travel import TravelLaw
-from sim.demand import OrderRequest
 from sim.manners import Manners
 from sim.scenario import RiderKnobs
 
@@ -479,45 +478,3 @@ def _in_order(route: list[_Ahead]) -> list[_Ahead]:
     for own in theirs.values():
         own.sort(key=lambda ahead: ahead.stop.stop, reverse=True)
     return [theirs[ahead.stop.order_id].pop() for ahead in route]
-
-
-class PlaceOrder(Value, frozen=True, kw_only=True):
-    request: OrderRequest
-
-
-class CancelOrder(Value, frozen=True, kw_only=True):
-    reason: str
-
-
-CustomerAction = PlaceOrder | CancelOrder
-
-
-class CustomerMind:
-    """One customer with one order: places it, and cancels when his patience ends before pickup."""
-
-    __slots__ = ("_placed", "_settled", "request")
-
-    def __init__(self, request: OrderRequest) -> None:
-        self.request = request
-        self._placed = False
-        self._settled = False
-
-    def settled(self) -> None:
-        """The goods are picked up, or the order has ended: nothing is left to cancel."""
-        self._settled = True
-
-    def wake_at(self) -> int | None:
-        if not self._placed:
-            return self.request.at_ms
-        return None if self._settled else self.request.cancel_at_ms
-
-    def act(self, now_ms: int) -> list[CustomerAction]:
-        """All that is due by now."""
-        due = self.wake_at()
-        if due is None or due > now_ms:
-            return []
-        if not self._placed:
-            self._placed = True
-            return [PlaceOrder(request=self.request)]
-        self._settled = True
-        return [CancelOrder(reason="waited_too_long")]

@@ -30,8 +30,8 @@ from dispatch.model import Order
 from dispatch.plan import Plan
 from dispatch.referee import check_plan
 from geo.errors import InvalidValue
-from sim.behaviour import CustomerMind
 from sim.clock import EventQueue
+from sim.customers import CustomerMind
 from sim.day import Day, draw_day
 from sim.eventlog import EventLog
 from sim.faults import Fate, Faults

@@ -37,16 +37,15 @@ from geo.travel import TravelLaw
 from sim.behaviour import (
     UNREACHABLE,
     Answer,
-    CustomerMind,
     EndShift,
     OfferSeen,
-    PlaceOrder,
     Report,
     RiderMind,
     StartShift,
     StopAhead,
 )
 from sim.crew import Member
+from sim.customers import CustomerMind, PlaceOrder
 from sim.demand import OrderRequest
 from sim.fleet import Fleet
 from sim.manners import manners_of, minds_places
