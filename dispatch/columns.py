@@ -302,13 +302,15 @@ class Columns:
 
     # --- the view ---
 
-    def snapshot(self, at_ms: int, stale_after_ms: int = NEVER) -> Snapshot:
+    def snapshot(self, at_ms: int, stale_after_ms: int = NEVER, shared: bool = False) -> Snapshot:
         """A copy of the columns as a round sees them at `at_ms`.
 
         A rider who is not driving to a locked stop can act now at the earliest. One whose phone
-        has told no place for longer than `stale_after_ms` is `stale`.
+        has told no place for longer than `stale_after_ms` is `stale`. A `shared` snapshot is good
+        until the columns are written next: it shows them instead of copies.
         """
-        stops, orders, riders = self.stops.copies(), self.orders.copies(), self.riders.copies()
+        tables = self.stops, self.orders, self.riders
+        stops, orders, riders = [t.views() if shared else t.copies() for t in tables]
         locked, free = riders["locked"], riders["free_ms"]
         driving = locked == DRIVING
         shown = np.maximum(free, at_ms)
@@ -333,7 +335,7 @@ class Columns:
             orders=Orders(id=self._told_orders, **orders),
             riders=Riders(id=self._told_riders, **riders),
             declined=self._told_declined,
-            recent=self.recent.copy(),
+            recent=self.recent.view() if shared else self.recent.copy(),
         )
 
     def _xy(self, lat: float, lon: float) -> tuple[float, float]:

@@ -90,12 +90,17 @@ class Dispatcher:
     REST_MAX_MS, so that it takes no rider from the others. One that is to be served later is left
     out until a rider `look_ahead_ms` away would have to be told of it (`policy.commit_ahead_ms`
     before he leaves): until then a round could only put it off once more.
+
+    Who decides before it hands over anything else says so by `shares`: its snapshots then show the
+    columns themselves, not copies of them.
     """
 
-    def __init__(self, city: str, plane: Plane, travel: TravelModel, policy: Policy) -> None:
+    def __init__(
+        self, city: str, plane: Plane, travel: TravelModel, policy: Policy, *, shares: bool = False
+    ) -> None:
         if travel.law is None:
             raise InvalidValue("travel", travel, "a travel model with a closed form")
-        self.city, self.policy = city, policy
+        self.city, self.policy, self._shares = city, policy, shares
         self.columns = Columns(plane, travel.law, policy.route_stops_max)
         self._orders: dict[str, Order] = {}
         self._routes = Routes(self.columns, self._orders, policy.diversion)
@@ -137,8 +142,12 @@ class Dispatcher:
         """
         _TAKES[type(message)](self, message, after)
 
-    def tick(self, now_ms: int) -> None:
-        """Asks what is due, and starts a round when one is due and an order waits."""
+    def tick(self, now_ms: int, look: Callable[[int], Fixes | None] | None = None) -> None:
+        """Asks what is due, and starts a round when one is due and an order waits.
+
+        Fixes matter to rounds alone: a driver that can tell where everybody is now may do so when
+        a round starts, by `look`, instead of sending them along.
+        """
         self._now_ms = now_ms
         timers = self._timers
         while timers.next_ms is not None and timers.next_ms <= now_ms:
@@ -158,8 +167,11 @@ class Dispatcher:
             tick = self.policy.tick_ms
             self._next_round = (now_ms // tick + 1) * tick
             self._deciding = True
-            snapshot = self.columns.snapshot(now_ms, self.policy.stale_after_ms)
-            self._outbox.append(Decide(snapshot=snapshot))
+            fixes = look(now_ms) if look is not None else None
+            if fixes is not None:
+                self.columns.move_riders(fixes)
+            snapshot = self.columns.snapshot(now_ms, self.policy.stale_after_ms, self._shares)
+            self._outbox.insert(0, Decide(snapshot=snapshot))  # before what would change it
 
     def outbox(self) -> list[Effect]:
         """The effects since the last call, in order."""

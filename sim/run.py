@@ -42,8 +42,6 @@ from sim.tally import Kpis, Tally, figures
 from sim.world import World
 
 PROGRESS_EVERY_MS = 60_000
-FIXES_EVERY_MS = 1_000
-"""Fixes reach the dispatcher in one batch, this often at most, always right before a tick."""
 VIOLATIONS_KEPT = 20
 REFUSED = "refused"
 """The `solver` of the empty plan that stands in for one that the referee refused."""
@@ -159,7 +157,9 @@ class _Run:
         day = draw_day(scenario, seed) if day is None else _fitting(day, scenario)
         self._demand = day.demand
         self._queue: EventQueue[Due] = EventQueue(scenario.start_ms)
-        self._fresh = partial(Dispatcher, scenario.city.name, plane, travel, scenario.policy)
+        self._fresh = partial(
+            Dispatcher, scenario.city.name, plane, travel, scenario.policy, shares=True
+        )
         self._dispatcher = self._fresh()
         self._dispatcher.receive(Known(orders=(), riders=()))
         self._life, self._up = 1, True  # which dispatcher it is, and whether it hears anything
@@ -170,8 +170,7 @@ class _Run:
         self._faults = Faults(knobs, seed, scenario.start_ms, scenario.duration_s, count)
         self._promises = Promises() if knobs.any else None
         self._world.set_clocks(self._faults.clock_off_ms)
-        self._ticked_ms = scenario.start_ms - 1
-        self._fixed_ms = self._told_ms = scenario.start_ms
+        self._told_ms = scenario.start_ms
         self._round_ms: list[float] = []
         self._tick_s = self._decide_s = self._referee_s = 0.0
         self._refused_plans = 0
@@ -190,8 +189,7 @@ class _Run:
         while (world.placed < orders or world.live) and not self._interrupted:
             due_ms, wake_ms = queue.next_at(), self._dispatcher.wake_at()
             if wake_ms is not None and (due_ms is None or wake_ms < due_ms):
-                # A tick later than the one before, or time would stand still.
-                wake_ms = max(wake_ms, queue.now_ms, self._ticked_ms + 1)
+                wake_ms = max(wake_ms, queue.now_ms)
             first = due_ms is not None and (wake_ms is None or due_ms <= wake_ms)
             next_ms = due_ms if first else wake_ms
             if next_ms is None or next_ms > last_ms:
@@ -263,14 +261,8 @@ class _Run:
     # --- rounds ---
 
     def _tick(self, now_ms: int) -> None:
-        self._ticked_ms = now_ms
-        if now_ms - self._fixed_ms >= FIXES_EVERY_MS:
-            self._fixed_ms = now_ms
-            fixes = self._world.fixes(now_ms)
-            if fixes is not None:
-                self._dispatcher.receive(fixes)
         before = self._stopwatch()
-        self._dispatcher.tick(now_ms)
+        self._dispatcher.tick(now_ms, self._world.fixes)
         self._tick_s = self._stopwatch() - before
         if now_ms - self._told_ms >= PROGRESS_EVERY_MS:
             self._told_ms = now_ms
@@ -355,8 +347,14 @@ class _Run:
         for at_ms in self._faults.restarts:
             schedule(at_ms, partial(self._die, away_ms), _FAULTS)
         for at_ms, row in self._faults.phones:
-            due = partial(self._world.silence, row, at_ms + dead_ms)
-            schedule(at_ms, lambda now_ms, due=due: due(), _FAULTS)  # type: ignore[misc]
+            schedule(at_ms, partial(self._silence, row, dead_ms), _FAULTS)
+
+    def _silence(self, row: int, for_ms: int, now_ms: int) -> None:
+        """A phone dies; what it has told so far is known."""
+        fixes = self._world.fixes(now_ms)
+        if fixes is not None:
+            self._dispatcher.receive(fixes)
+        self._world.silence(row, now_ms + for_ms)
 
     def _await_drop_out(self, event: e.Event, fact: e.Accepted) -> None:
         after_ms = self._faults.drop_out_ms(event.at_ms)

@@ -115,7 +115,7 @@ class World:
         self._seat_of = {seat.rider.id: seat for seat in self._seats}
         ids = tuple(self._seat_of)
         fix_ms = int(scenario.riders.fix_s * 1000)
-        self._fleet = Fleet(ids, scenario.plane, fix_ms, scenario.start_ms)
+        self._fleet = Fleet(ids, scenario.plane, fix_ms)
         self._minds_places = minds_places(scenario.riders)
         self.placed = self.live = 0
         self.ended: Counter[OrderState] = Counter()
@@ -192,7 +192,7 @@ class World:
             seat.off_ms = off
 
     def fixes(self, now_ms: int) -> Fixes | None:
-        """What the riders' phones have sent since the last call, the latest of each."""
+        """What the riders' phones have read since the last call, the latest of each."""
         return self._fleet.fixes(now_ms)
 
     # --- going on from a recording ---

@@ -13,7 +13,7 @@ PLANE = Plane(30.66, 104.06)
 
 
 def fleet(count=1, interval_ms=1):
-    made = Fleet(tuple(f"r{i}" for i in range(count)), PLANE, interval_ms, 0)
+    made = Fleet(tuple(f"r{i}" for i in range(count)), PLANE, interval_ms)
     for row in range(count):
         made.switch(row, True, 0)
     return made
@@ -38,7 +38,7 @@ def test_a_fix_lies_on_the_path(x, y, ride_ms, metric, share):
     at_ms = 1_000 + int(share * ride_ms)
     fixes = one.fixes(at_ms)
     assert fixes is not None
-    assert fixes.at_ms.tolist() == [at_ms]
+    assert fixes.at_ms.tolist() == [min(at_ms, 1_000 + ride_ms)]
     assert places(fixes)[0] == pytest.approx(path.at(at_ms), abs=1e-5)
 
 
@@ -67,3 +67,21 @@ def test_fixes_keep_the_phones_own_rhythm():
     assert np.array(places(fixes))[:, 0] == pytest.approx([100.0, 150.0])
     assert two.fixes(19_999) is None
     assert senders(two.fixes(20_000)) == ("r0",)
+
+
+def test_a_phone_reads_at_every_turn_and_when_it_is_on_again():
+    one = fleet(interval_ms=100_000)
+    one.follow(0, leg(0.0, 0.0, 100.0, 0.0, 1_000, 11_000, 0))
+    one.follow(0, leg(30.0, 0.0, 30.0, 70.0, 4_000, 11_000, 0))
+    turned = one.fixes(6_000)
+    assert turned.at_ms.tolist() == [4_000]
+    assert places(turned)[0] == pytest.approx((30.0, 0.0))
+    one.silence(0, 9_000)
+    one.silence(0, 8_000)
+    assert one.fixes(8_999) is None
+    again = one.fixes(9_500)
+    assert again.at_ms.tolist() == [9_000]
+    assert places(again)[0] == pytest.approx((30.0, 50.0))
+    assert one.fixes(99_999) is None
+    one.send_again()
+    assert one.fixes(99_999).at_ms.tolist() == [9_000]
