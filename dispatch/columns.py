@@ -29,6 +29,7 @@ from dispatch.snapshot import (
     Stops,
 )
 from dispatch.tables import Places, Recent, Table
+from dispatch.tracking import DRIVING, track
 from geo.distance import Plane
 from geo.errors import InvalidValue
 from geo.travel import TravelLaw
@@ -37,8 +38,6 @@ RECENT_PICKUPS = 60
 CLOCK_SLACK_MS = 120_000  # how far a phone's clock may be behind before its fixes are lost
 SKILLS_MAX = 62  # what an int64 column has bits for, but for one that no rider has
 NOBODY_HAS = 1 << SKILLS_MAX
-# Values of the working column `locked`.
-FREE, AT_STOP, DRIVING = 0, 1, 2
 _KINDS = {StopKind.PICKUP: PICKUP, StopKind.DROPOFF: DROPOFF, StopKind.VISIT: VISIT}
 _ARRIVED, _STOP_ENDS = StopState.ARRIVED, STOP.ends
 
@@ -228,29 +227,18 @@ class Columns:
 
         Raises InvalidValue for a point that is none, and has changed nothing then.
         """
-        column, which = self.riders, fixes.which
-        lat, lon, at_ms = fixes.lat, fixes.lon, fixes.at_ms
-        if which is None:
+        if fixes.which is None:
             row = self._rows_of(fixes.rider_id)
         else:
-            row = self._rows_in_fleet(fixes.rider_id, which)
-        newer = row >= 0
-        newer &= at_ms >= column["fix_ms"][row]
-        if np.count_nonzero(newer) < len(row):
-            row, lat, lon, at_ms = row[newer], lat[newer], lon[newer], at_ms[newer]
-        if not len(row):
-            return
-        x, y = self.plane.xy(lat, lon)
-        if np.count_nonzero(np.isfinite(x + y)) < len(row):
+            row = self._rows_in_fleet(fixes.rider_id, fixes.which)
+        riders, plane = self.riders, self.plane
+        ok = track(
+            row, fixes.lat, fixes.lon, fixes.at_ms,
+            (plane.lat0, plane.lon0, *plane.metres_per_degree),
+            riders["x"], riders["y"], riders["fix_ms"], riders["free_ms"], riders["locked"],
+        )  # fmt: skip
+        if not ok:
             raise InvalidValue("fixes", "NaN or infinity", "finite degrees")
-        if which is None and (at_ms[1:] < at_ms[:-1]).any():
-            # Of a rider's fixes the newest is written last.
-            by_time = np.argsort(at_ms, kind="stable")
-            row, x, y, at_ms = row[by_time], x[by_time], y[by_time], at_ms[by_time]
-        column["x"][row], column["y"][row], column["fix_ms"][row] = x, y, at_ms
-        driving = column["locked"][row] == DRIVING
-        if np.count_nonzero(driving):
-            column["free_ms"][row[driving]] = at_ms[driving]
 
     def _rows_of(self, rider_id: tuple[str, ...]) -> I8:
         known = map(self.rider_row.get, rider_id, repeat(-1))

@@ -636,7 +636,15 @@ def check_columns(dispatcher: Dispatcher, orders: dict[str, Order], riders: dict
     }
     assert set(dispatcher.columns.order_row) == set(live)
     free = [o for o in live.values() if o.state is OrderState.OPEN and o.assignment is None]
-    assert seen["waiting"] == {o.id for o in free if dispatcher._now_ms < o.expires_at_ms}
+    now_ms, policy = dispatcher._now_ms, dispatcher.policy
+    ahead_ms = policy.commit_ahead_ms + policy.look_ahead_ms
+    asked = {
+        o.id
+        for o in free
+        if now_ms < o.expires_at_ms
+        and (o.stops[0].earliest_ms or 0) - o.stops[0].approach_ms - ahead_ms <= now_ms
+    }
+    assert seen["waiting"] == asked
     for order in live.values():
         row = dispatcher.columns.order_row[order.id]
         columns = dispatcher.columns.orders

@@ -135,8 +135,9 @@ def test_passes_give_one_rider_several_orders_on_one_route(scene):
 def test_what_need_not_leave_yet_waits_on_purpose(kit, scene):
     """He stands at the door and needs his approach: he is told `commit_ahead_ms` before that."""
     scene.rider("r", 0, 0)
-    ready = kit.T0 + 40 * kit.MINUTE
+    ready = kit.T0 + 20 * kit.MINUTE
     scene.place("o", (0, 0), pickup={"earliest_ms": ready})
+    scene.dispatcher.tick(kit.T0)
     last_moment = ready - 30_000 - scene.policy.commit_ahead_ms
     early = decide(scene.snapshot(last_moment - 1), scene.policy)
     assert reasons(early) == {"o": WaitReason.ON_PURPOSE}
@@ -148,7 +149,7 @@ def test_what_need_not_leave_yet_waits_on_purpose(kit, scene):
 def test_what_waits_on_purpose_is_not_on_the_route_that_is_told(kit, scene):
     scene.rider("r", 0, 0)
     scene.place("now", (0, 0))
-    scene.place("later", (0, 0), pickup={"earliest_ms": kit.T0 + 40 * kit.MINUTE})
+    scene.place("later", (0, 0), pickup={"earliest_ms": kit.T0 + 20 * kit.MINUTE})
     snapshot, plan = scene.decide()
     assert given(plan) == {"now": "r"}
     told = (RouteStop(order_id="now", stop=0), RouteStop(order_id="now", stop=1))
