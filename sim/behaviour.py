@@ -7,13 +7,12 @@ what `act` gives. Places are metres in the city's plane, instants ms UTC.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from math import hypot
 
 import numpy as np
 
 from dispatch.model import StopKind, StopState, Value
 from geo.arcs import arc_ms
-from geo.motion import Path, leg
+from geo.motion import leg, stand
 from geo.travel import TravelLaw
 from sim.manners import Manners
 from sim.scenario import RiderKnobs
@@ -181,7 +180,7 @@ class RiderMind:
         self._due_ms = 0
         self._arrived_ms = 0
         self._same_door = False
-        self.path = Path((x,), (y,), (shift_start_ms,))
+        self.path = stand(x, y, shift_start_ms)
         self.due_ms: int | None = shift_start_ms
 
     # --- what he hears ---
@@ -296,10 +295,9 @@ class RiderMind:
         """What his phone reads now."""
         x, y = self.path.at(now_ms)
         speed = 0.0
-        if self._phase == _GOING and self.path.t_ms[0] <= now_ms < self.path.t_ms[-1]:
-            xs, ys = self.path.x, self.path.y
-            way_m = sum(hypot(xs[i + 1] - xs[i], ys[i + 1] - ys[i]) for i in range(len(xs) - 1))
-            speed = way_m * 1000 / (self.path.t_ms[-1] - self.path.t_ms[0])
+        way = self.path
+        if self._phase == _GOING and way.t0_ms <= now_ms < way.t2_ms:
+            speed = way.metres * 1000 / (way.t2_ms - way.t0_ms)
         return Fix(at_ms=now_ms, x=x, y=y, speed_mps=speed)
 
     # --- inside ---
@@ -398,7 +396,7 @@ class RiderMind:
         """From where he stands to the first stop."""
         ahead, law, at_ms = self._route[0], self._law, self._due_ms
         stop = ahead.stop
-        x, y = self.path.x[-1], self.path.y[-1]
+        x, y = self.path.x2, self.path.y2
         ms_per_m = self._ms_per_m
         if self._manners is not None:
             ms_per_m /= self._manners.pace(at_ms)
@@ -435,7 +433,7 @@ class RiderMind:
         self._phase, self._due_ms, self._same_door = _LEAVING, now_ms, False
 
     def _stand(self, now_ms: int, x: float, y: float) -> None:
-        self.path = Path((x,), (y,), (now_ms,))
+        self.path = stand(x, y, now_ms)
 
     def _service_ms(self, planned_ms: int) -> int:
         if not planned_ms:

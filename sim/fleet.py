@@ -19,7 +19,7 @@ from geo.distance import Plane
 from geo.motion import Path
 
 _WAY = Struct("=6d3q")
-"""A rider's path of three corners: x, y, and their instants. Written whole, since nine numbers
+"""A rider's path: x, y, and their instants. Written whole, since nine numbers
 written one by one would take as long as all else that happens when he turns."""
 _X: Final = 0
 _Y: Final = 3
@@ -48,12 +48,10 @@ class Fleet:
         self._places = np.zeros((2, count))
 
     def follow(self, row: int, path: Path) -> None:
-        """The rider is on this path from now on (up to three corners)."""
-        x, y, t = path.x, path.y, path.t_ms
-        mid = 1 if len(t) > 1 else 0
+        """The rider is on this path from now on."""
         _WAY.pack_into(
-            self._paths, row * _WAY.size,
-            x[0], x[mid], x[-1], y[0], y[mid], y[-1], t[0], t[mid], t[-1],
+            self._paths, row * _WAY.size, path.x0, path.x1, path.x2, path.y0, path.y1, path.y2,
+            path.t0_ms, path.t1_ms, path.t2_ms,
         )  # fmt: skip
 
     def switch(self, row: int, on: bool, now_ms: int) -> None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geo.distance import Plane
-from geo.motion import Path, leg
+from geo.motion import leg, stand
 from sim.fleet import Fleet
 
 PLANE = Plane(30.66, 104.06)
@@ -45,7 +45,7 @@ def test_a_fix_lies_on_the_path(x, y, ride_ms, metric, share):
 def test_only_those_send_who_have_moved_since_their_last_fix():
     three = fleet(3)
     three.follow(0, leg(0.0, 0.0, 100.0, 0.0, 1_000, 11_000, 0))
-    three.follow(1, Path((5.0,), (5.0,), (0,)))
+    three.follow(1, stand(5.0, 5.0, 0))
     three.switch(2, False, 0)
     three.follow(2, leg(0.0, 0.0, 100.0, 0.0, 1_000, 11_000, 0))
     assert senders(three.fixes(6_000)) == ("r0",)
