@@ -118,7 +118,7 @@ class Dispatcher:
         self._expiring: dict[str, int] = {}  # when the timer that expires the order is due
         self._resting: dict[str, tuple[int, int]] = {}  # unwritable: for how long, until when
         self._early: list[tuple[int, str]] = []  # heap: (when it is to be looked at, order id)
-        self._outbox: list[Effect] = []
+        self.effects: list[Effect] = []  # since the last `outbox`
         # What a fact changes beyond the order itself; the others end an attempt, or the order.
         self._follows: dict[type, Callable[[Order, Any, int], None]] = {
             Scheduled: self._on_opened,
@@ -134,13 +134,9 @@ class Dispatcher:
 
     # --- in ---
 
-    def receive(self, message: Message, after: Order | None = None) -> None:
-        """Takes what happened. An event that is already known (by `seq`) changes nothing.
-
-        A driver that has the order as it is right `after` the event may hand it over; else the
-        event is folded once more.
-        """
-        _TAKES[type(message)](self, message, after)
+    def receive(self, message: Message) -> None:
+        """Takes what happened. An event that is already known (by `seq`) changes nothing."""
+        _TAKES[type(message)](self, message)
 
     def tick(self, now_ms: int, look: Callable[[int], Fixes | None] | None = None) -> None:
         """Asks what is due, and starts a round when one is due and an order waits.
@@ -155,7 +151,7 @@ class Dispatcher:
             if isinstance(command, Expire):
                 self._expire(order_id, due_ms, pause_ms)
             elif self._still_due(order_id, command):
-                self._outbox.append(Ask(order_id=order_id, command=replace(command, at_ms=now_ms)))
+                self.effects.append(Ask(order_id=order_id, command=replace(command, at_ms=now_ms)))
                 timers.set(now_ms + pause_ms, order_id, command, longer(pause_ms))
         if self._resting:
             self._wake(now_ms)
@@ -171,11 +167,11 @@ class Dispatcher:
             if fixes is not None:
                 self.columns.move_riders(fixes)
             snapshot = self.columns.snapshot(now_ms, self.policy.stale_after_ms, self._shares)
-            self._outbox.insert(0, Decide(snapshot=snapshot))  # before what would change it
+            self.effects.insert(0, Decide(snapshot=snapshot))  # before what would change it
 
     def outbox(self) -> list[Effect]:
         """The effects since the last call, in order."""
-        effects, self._outbox = self._outbox, []
+        effects, self.effects = self.effects, []
         return effects
 
     def wake_at(self) -> int | None:
@@ -249,7 +245,7 @@ class Dispatcher:
         if order is None or not _is_free(order) or order_id in self._in_flight:
             return
         self._wait(order_id, False)
-        self._outbox.append(Ask(order_id=order_id, command=Expire(at_ms=self._now_ms)))
+        self.effects.append(Ask(order_id=order_id, command=Expire(at_ms=self._now_ms)))
         self._expire_at(self._now_ms + pause_ms, order_id, longer(pause_ms))
 
     def _on_rider_event(self, event: RiderEvent) -> None:
@@ -290,7 +286,7 @@ class Dispatcher:
             )
             offers.append((planned.order_id, command))
         if offers:
-            self._outbox.append(WritePlan(plan=plan, offers=tuple(offers)))
+            self.effects.append(WritePlan(plan=plan, offers=tuple(offers)))
 
     def _on_written(self, written: PlanWritten) -> None:
         for order_id, reason in written.dropped:
@@ -321,7 +317,9 @@ class Dispatcher:
 
     # --- order events ---
 
-    def _on_event(self, event: Event, after: Order | None) -> None:
+    def follow(self, event: Event, after: Order | None = None) -> None:
+        """As `receive`, for a driver that has the order as it is right `after` the event; else the
+        event is folded once more."""
         order_id, fact = event.order_id, type(event.fact)
         before = self._orders.get(order_id)
         if before is None or fact is Completed:
@@ -331,7 +329,8 @@ class Dispatcher:
             return
         if order_id in self._in_flight:
             self._landed(order_id)
-        self._resting.pop(order_id, None)
+        if self._resting:
+            self._resting.pop(order_id, None)
         order = self._orders[order_id] = evolve(before, event) if after is None else after
         columns = self.columns
         columns.orders.cells["version"][columns.order_row[order_id]] = order.version
@@ -468,12 +467,11 @@ def _is_free(order: Order) -> bool:
     return order.state is _OPEN and order.assignment is None
 
 
-_Takes = Callable[[Dispatcher, Any, Order | None], None]
-_TAKES: dict[type, _Takes] = {
-    Event: Dispatcher._on_event,
-    RiderEvent: lambda self, event, _: self._on_rider_event(event),
-    Fixes: lambda self, fixes, _: self.columns.move_riders(fixes),
-    Decided: lambda self, decided, _: self._on_decided(decided.plan),
-    PlanWritten: lambda self, written, _: self._on_written(written),
-    Known: lambda self, known, _: self._on_known(known),
+_TAKES: dict[type, Callable[[Dispatcher, Any], None]] = {
+    Event: Dispatcher.follow,
+    RiderEvent: Dispatcher._on_rider_event,
+    Fixes: lambda self, fixes: self.columns.move_riders(fixes),
+    Decided: lambda self, decided: self._on_decided(decided.plan),
+    PlanWritten: Dispatcher._on_written,
+    Known: Dispatcher._on_known,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import msgspec
 from msgspec.structs import astuple
@@ -11,6 +12,7 @@ from dispatch.events import FACTS, Event, Placed, RiderEvent
 from dispatch.model import Order
 
 _KINDS = {cls: kind for kind, cls in FACTS.items()}
+_PLACED = _KINDS[Placed]
 _LATER = {"matching": "dispatch"}
 """Fields that orders have had since the first digests, and what they were before: left out where
 they say just that, so that a digest of then and one of now can be compared."""
@@ -37,16 +39,13 @@ class EventLog:
         """How many events there are."""
         return self._written + len(self._lines)
 
-    def add(self, event: Event | RiderEvent) -> None:
-        """One more event."""
-        fact = event.fact
+    def add(self, name: str, event: Event | RiderEvent) -> None:
+        """One more event; `name` is the id of its order or rider."""
+        fact: object = event.fact
         kind = _KINDS[type(fact)]
-        if type(event) is Event:
-            told = _as_then(fact.order) if type(fact) is Placed else fact
-            self._lines.append((event.order_id, event.seq, event.at_ms, kind, told))
-        else:
-            assert type(event) is RiderEvent
-            self._lines.append((event.rider_id, event.seq, event.at_ms, kind, fact))
+        if kind is _PLACED:
+            fact = _as_then(event.fact)
+        self._lines.append((name, event.seq, event.at_ms, kind, fact))
         if len(self._lines) == LINES:
             self._write()
 
@@ -60,7 +59,8 @@ class EventLog:
         self._lines.clear()
 
 
-def _as_then(order: Order) -> object:
+def _as_then(placed: Any) -> object:
     """What `Placed` says of an order, without what later fields say by default."""
+    order: Order = placed.order
     fields = zip(Order.__struct_fields__, astuple(order), strict=True)
     return {"order": {k: v for k, v in fields if k not in _LATER or _LATER[k] != v}}

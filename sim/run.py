@@ -165,7 +165,10 @@ class _Run:
         self._life, self._up = 1, True  # which dispatcher it is, and whether it hears anything
         self._log = EventLog()
         self._book = KpiBook(plane, travel, self._demand.tips())
-        self._world = World(scenario, day.crew, travel.law, seed, self._publish, self._wake_rider)
+        self._world = World(
+            scenario, day.crew, travel.law, seed,
+            self._publish, self._publish_rider, self._wake_rider,
+        )  # fmt: skip
         knobs, count = scenario.faults, len(day.crew)
         self._faults = Faults(knobs, seed, scenario.start_ms, scenario.duration_s, count)
         self._promises = Promises() if knobs.any else None
@@ -187,9 +190,9 @@ class _Run:
         self._await_faults()
         orders = len(self._demand)
         while (world.placed < orders or world.live) and not self._interrupted:
-            due_ms, wake_ms = queue.next_at(), self._dispatcher.wake_at()
-            if wake_ms is not None and (due_ms is None or wake_ms < due_ms):
-                wake_ms = max(wake_ms, queue.now_ms)
+            due_ms, wake_ms = queue.next_ms, self._dispatcher.wake_at()
+            if wake_ms is not None and wake_ms < queue.now_ms:
+                wake_ms = queue.now_ms
             first = due_ms is not None and (wake_ms is None or due_ms <= wake_ms)
             next_ms = due_ms if first else wake_ms
             if next_ms is None or next_ms > last_ms:
@@ -198,16 +201,15 @@ class _Run:
             end_ms = next_ms
             if first:
                 due = queue.pop()
-                if isinstance(due, int):
+                if type(due) is int:
                     world.rider_due(due, next_ms)
                 else:
-                    due(next_ms)
+                    due(next_ms)  # type: ignore[operator]
             else:
                 queue.advance(next_ms)
                 self._tick(next_ms)
-            effects = self._dispatcher.outbox()
-            if effects:
-                self._carry_out(effects)
+            if self._dispatcher.effects:
+                self._carry_out(self._dispatcher.outbox())
         return self._outcome(end_ms)
 
     def _go_on_from(self, since: Since) -> None:
@@ -218,24 +220,39 @@ class _Run:
 
     # --- what happens ---
 
-    def _publish(self, event: e.Event | e.RiderEvent, after: Order | None) -> None:
-        self._log.add(event)
-        self._book.add(event)
+    def _publish(self, event: e.Event, after: Order) -> None:
+        self._log.add(event.order_id, event)
+        self._book.add_order(event)
         if self._on_event is not None:
             self._on_event(event)
         if self._promises is None:
-            self._dispatcher.receive(event, after)
+            self._dispatcher.follow(event, after)
+            return
+        self._promises.add(event)
+        self._deliver(event, after)
+        if isinstance(event.fact, e.Accepted):
+            self._await_drop_out(event, event.fact)
+
+    def _publish_rider(self, event: e.RiderEvent) -> None:
+        self._log.add(event.rider_id, event)
+        self._book.add_rider(event)
+        if self._on_event is not None:
+            self._on_event(event)
+        if self._promises is None:
+            self._dispatcher.receive(event)
         else:
             self._promises.add(event)
-            self._deliver(event, after)
+            self._deliver(event, None)
 
     def _deliver(self, event: e.Event | e.RiderEvent, after: Order | None) -> None:
         """To the dispatcher, in a run with faults."""
-        if self._up:
-            for told in self._faults.deliveries(event):
-                self._dispatcher.receive(told, after if told is event else None)
-        if isinstance(event, e.Event) and isinstance(event.fact, e.Accepted):
-            self._await_drop_out(event, event.fact)
+        if not self._up:
+            return
+        for told in self._faults.deliveries(event):
+            if told is event and isinstance(told, e.Event):
+                self._dispatcher.follow(told, after)
+            else:
+                self._dispatcher.receive(told)
 
     def _wake_rider(self, row: int, at_ms: int) -> None:
         now_ms = self._queue.now_ms

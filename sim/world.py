@@ -55,8 +55,9 @@ from sim.streams import stream
 # A member that is looked up in its class costs five times as much as one that is at hand.
 _OFFERED, _DONE = AssignmentState.OFFERED, OrderState.DONE
 
-Publish = Callable[[e.Event | e.RiderEvent, Order | None], None]
+Publish = Callable[[e.Event, Order], None]
 """(event, the order right after it)."""
+PublishRider = Callable[[e.RiderEvent], None]
 Wake = Callable[[int, int], None]
 """(rider row, at_ms): come back to the rider then."""
 
@@ -91,8 +92,8 @@ class _Job:
 
 
 class World:
-    """`publish` gets every event at once, in order, with the order after it; `wake` is
-    asked to come back to a rider.
+    """`publish` gets every order's event at once, with the order after it, `publish_rider` every
+    rider's; both in order. `wake` is asked to come back to a rider.
 
     `refused` counts commands that changed nothing, by (command, code); `ended` the orders that
     have ended or are done, by state; `placed` all orders so far, `live` those of them that are
@@ -106,10 +107,11 @@ class World:
         law: TravelLaw,
         seed: int,
         publish: Publish,
+        publish_rider: PublishRider,
         wake: Wake,
     ) -> None:
         self._plane, self._city = scenario.plane, scenario.city.name
-        self._publish, self._wake = publish, wake
+        self._publish, self._publish_rider, self._wake = publish, publish_rider, wake
         self._jobs: dict[str, _Job] = {}
         self._seats = [_seat(row, scenario, m, law, seed) for row, m in enumerate(crew)]
         self._seat_of = {seat.rider.id: seat for seat in self._seats}
@@ -290,7 +292,7 @@ class World:
             return
         for event in answer:
             seat.rider = evolve_rider(seat.rider, event)
-            self._publish(event, None)
+            self._publish_rider(event)
         self._fleet.switch(seat.row, isinstance(command, c.GoOnShift), command.at_ms)
 
     # --- telling: what the rider and the customer hear of an event, by its fact ---
