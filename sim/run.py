@@ -201,10 +201,10 @@ class _Run:
             end_ms = next_ms
             if first:
                 due = queue.pop()
-                if type(due) is int:
+                if isinstance(due, int):
                     world.rider_due(due, next_ms)
                 else:
-                    due(next_ms)  # type: ignore[operator]
+                    due(next_ms)
             else:
                 queue.advance(next_ms)
                 self._tick(next_ms)
@@ -264,16 +264,12 @@ class _Run:
             self._queue.schedule(at_ms, partial(self._customer_comes, i), _CUSTOMERS)
 
     def _customer_comes(self, i: int, now_ms: int) -> None:
-        mind = CustomerMind(self._demand.request(i))
+        mind, customer_due = CustomerMind(self._demand.request(i)), self._world.customer_due
         self._await_customer(i + 1)
-        self._customer_due(mind, now_ms)
+        customer_due(mind, now_ms)
         again_ms = mind.wake_at()
         if again_ms is not None:
-            due = partial(self._customer_due, mind)
-            self._queue.schedule(again_ms, due, _CUSTOMERS)
-
-    def _customer_due(self, mind: CustomerMind, now_ms: int) -> None:
-        self._world.customer_due(mind, now_ms)
+            self._queue.schedule(again_ms, partial(customer_due, mind), _CUSTOMERS)
 
     # --- rounds ---
 
