@@ -9,8 +9,10 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from itertools import repeat
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from dispatch.lifecycle import STOP
 from dispatch.messages import Fixes
@@ -29,7 +31,7 @@ from dispatch.snapshot import (
     Stops,
 )
 from dispatch.tables import Places, Recent, Table
-from dispatch.tracking import DRIVING, track
+from dispatch.tracking import as_seen, track
 from geo.distance import Plane
 from geo.errors import InvalidValue
 from geo.travel import TravelLaw
@@ -299,16 +301,17 @@ class Columns:
         """
         tables = self.stops, self.orders, self.riders
         stops, orders, riders = [t.views() if shared else t.copies() for t in tables]
-        locked, free = riders["locked"], riders["free_ms"]
-        driving = locked == DRIVING
-        shown = np.maximum(free, at_ms)
-        if driving.any():
-            shown = np.where(driving, np.minimum(free, at_ms), shown)
-        riders["free_ms"], riders["locked"] = shown, np.minimum(locked, 1)
-        riders["stale"] = riders["fix_ms"] < at_ms - stale_after_ms
-        for name in ("free_ms", "locked", "stale"):
-            riders[name].flags.writeable = False
-        del riders["fix_ms"]
+        size = self.riders.size
+        seen: dict[str, npt.NDArray[Any]] = {
+            "locked": np.empty(size, np.int32),
+            "free_ms": np.empty(size, np.int64),
+            "stale": np.empty(size, np.bool_),
+        }
+        kept = riders["locked"], riders["free_ms"], riders.pop("fix_ms")
+        as_seen(at_ms, at_ms - stale_after_ms, *kept, *seen.values())
+        for column in seen.values():
+            column.flags.writeable = False
+        riders.update(seen)
         if self._told_orders is None:
             self._told_orders = tuple(self.order_ids)
         if self._told_riders is None:

@@ -1,4 +1,7 @@
-"""Fixes written into the riders' columns, compiled; may import numpy and geo's compiler."""
+"""Riders' columns: how fixes are written into them, and how rounds see them; compiled.
+
+May import numpy and geo's compiler.
+"""
 
 from __future__ import annotations
 
@@ -53,3 +56,26 @@ def track(
         if locked[rider] == DRIVING:
             free_ms[rider] = at_ms[i]
     return True
+
+
+@compiled(
+    f"void(int64, int64, {columns('int32', 'int64', 'int64')}, int32[::1], int64[::1],"
+    " boolean[::1])"
+)
+def as_seen(
+    at_ms: int,
+    stale_before_ms: int,
+    locked: np.ndarray,
+    free_ms: np.ndarray,
+    fix_ms: np.ndarray,
+    shown_locked: np.ndarray,
+    shown_free_ms: np.ndarray,
+    stale: np.ndarray,
+) -> None:
+    """The three columns of riders that a round sees otherwise than they are kept, written into
+    `shown_locked`, `shown_free_ms` and `stale`."""
+    for row in range(len(locked)):
+        driving = locked[row] == DRIVING
+        shown_locked[row] = min(locked[row], 1)
+        shown_free_ms[row] = min(free_ms[row], at_ms) if driving else max(free_ms[row], at_ms)
+        stale[row] = fix_ms[row] < stale_before_ms
