@@ -72,31 +72,18 @@ class KpiBook:
 
     def add(self, event: e.Event | e.RiderEvent) -> None:
         """One more event."""
-        if isinstance(event, e.RiderEvent):
-            self.add_rider(event)
-        else:
-            self.add_order(event)
-
-    def add_order(self, event: e.Event) -> None:
-        """One more event of an order."""
         fact = event.fact
         take = _TAKE.get(type(fact))
         if take is not None:
+            assert isinstance(event, e.Event)
             job = self._jobs.get(event.order_id)
             if job is not None:
                 take(self, job, fact, event.at_ms)
         elif isinstance(fact, e.Placed):
-            self._jobs[event.order_id] = _Job(fact.order)
+            self._jobs[fact.order.id] = _Job(fact.order)
             self._count["created"] += 1
-
-    def add_rider(self, event: e.RiderEvent) -> None:
-        """One more event of a rider."""
-        rider = self._riders.setdefault(event.rider_id, _Rider())
-        if isinstance(event.fact, e.WentOnShift):
-            rider.on_since_ms, rider.place = event.at_ms, event.fact.rider.place
-        elif rider.on_since_ms is not None:
-            rider.online_ms += event.at_ms - rider.on_since_ms
-            rider.on_since_ms = None
+        elif isinstance(event, e.RiderEvent):
+            self._add_rider(event)
 
     def result(
         self,
@@ -141,6 +128,14 @@ class KpiBook:
         return self._travel.metres(x1, y1, x2, y2), rows[:, 4] > 0
 
     # --- riders ---
+
+    def _add_rider(self, event: e.RiderEvent) -> None:
+        rider = self._riders.setdefault(event.rider_id, _Rider())
+        if isinstance(event.fact, e.WentOnShift):
+            rider.on_since_ms, rider.place = event.at_ms, event.fact.rider.place
+        elif rider.on_since_ms is not None:
+            rider.online_ms += event.at_ms - rider.on_since_ms
+            rider.on_since_ms = None
 
     def _hold(self, job: _Job, rider_id: str, at_ms: int) -> None:
         rider = self._riders.get(rider_id)

@@ -42,6 +42,7 @@ from sim.tally import Kpis, Tally, figures
 from sim.world import World
 
 PROGRESS_EVERY_MS = 60_000
+EVENTS_AT_ONCE = 200
 VIOLATIONS_KEPT = 20
 REFUSED = "refused"
 """The `solver` of the empty plan that stands in for one that the referee refused."""
@@ -163,6 +164,7 @@ class _Run:
         self._dispatcher = self._fresh()
         self._dispatcher.receive(Known(orders=(), riders=()))
         self._life, self._up = 1, True  # which dispatcher it is, and whether it hears anything
+        self._fresh_events: list[e.Event | e.RiderEvent] = []  # not in the log and the book yet
         self._log = EventLog()
         self._book = KpiBook(plane, travel, self._demand.tips())
         self._world = World(
@@ -221,10 +223,7 @@ class _Run:
     # --- what happens ---
 
     def _publish(self, event: e.Event, after: Order) -> None:
-        self._log.add(event.order_id, event)
-        self._book.add_order(event)
-        if self._on_event is not None:
-            self._on_event(event)
+        self._tell(event)
         if self._promises is None:
             self._dispatcher.follow(event, after)
             return
@@ -234,15 +233,27 @@ class _Run:
             self._await_drop_out(event, event.fact)
 
     def _publish_rider(self, event: e.RiderEvent) -> None:
-        self._log.add(event.rider_id, event)
-        self._book.add_rider(event)
-        if self._on_event is not None:
-            self._on_event(event)
+        self._tell(event)
         if self._promises is None:
             self._dispatcher.receive(event)
         else:
             self._promises.add(event)
             self._deliver(event, None)
+
+    def _tell(self, event: e.Event | e.RiderEvent) -> None:
+        if self._on_event is not None:
+            self._on_event(event)
+        self._fresh_events.append(event)
+        if len(self._fresh_events) == EVENTS_AT_ONCE:
+            self._write_down()
+
+    def _write_down(self) -> None:
+        """The log and the book take events in batches: their code and their tables are not in the
+        processor's caches when a single one comes."""
+        self._log.add(self._fresh_events)
+        for event in self._fresh_events:
+            self._book.add(event)
+        self._fresh_events.clear()
 
     def _deliver(self, event: e.Event | e.RiderEvent, after: Order | None) -> None:
         """To the dispatcher, in a run with faults."""
@@ -394,6 +405,7 @@ class _Run:
             self._dispatcher.receive(self._world.known())
 
     def _outcome(self, end_ms: int) -> Outcome:
+        self._write_down()
         tally = self._book.tally(end_ms)
         self._tell_progress(end_ms)
         if self._promises is not None and not self._interrupted:
