@@ -322,9 +322,9 @@ class World:
         seat = self._seat_of[live.rider_id]
         seat.held.add(order_id)
         job.ahead = [self._ahead(job, i) for i in range(len(job.order.stops))]
-        mine = set(seat.route)
+        mine = seat.route
         own = [r for r in live.route if r.order_id == order_id or r in mine]
-        seat.route = own + [r for r in seat.route if r not in own]
+        seat.route = own + [r for r in mine if r not in own]
         self._show_route(seat, event.at_ms)
 
     def _served(self, job: _Job, before: Order, event: e.Event) -> None:
