@@ -153,6 +153,7 @@ class Dispatcher:
             elif self._still_due(order_id, command):
                 self.effects.append(Ask(order_id=order_id, command=replace(command, at_ms=now_ms)))
                 timers.set(now_ms + pause_ms, order_id, command, longer(pause_ms))
+        timers.skip(self._is_over)  # most offers are answered: nobody need come back for those
         if self._resting:
             self._wake(now_ms)
         while self._early and self._early[0][0] <= now_ms:
@@ -432,6 +433,7 @@ class Dispatcher:
 
     def _forget(self, order: Order, at_ms: int) -> None:
         self._waiting.discard(order.id)
+        self._expiring.pop(order.id, None)
         del self._orders[order.id]
         self.columns.drop_order(order.id)
         if order.state is _DONE:
@@ -447,6 +449,12 @@ class Dispatcher:
     def _complete_later(self, order_id: str, at_ms: int) -> None:
         self._done.add(order_id)
         self._timers.set(at_ms + self.policy.complete_after_ms, order_id, _COMPLETE)
+
+    def _is_over(self, due_ms: int, order_id: str, command: Command) -> bool:
+        """The timer would come to nothing."""
+        if isinstance(command, Expire):
+            return self._expiring.get(order_id) != due_ms
+        return not self._still_due(order_id, command)
 
     def _still_due(self, order_id: str, command: Command) -> bool:
         order = self._orders.get(order_id)
