@@ -9,8 +9,10 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from itertools import repeat
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from dispatch.lifecycle import STOP
 from dispatch.messages import Fixes
@@ -29,6 +31,7 @@ from dispatch.snapshot import (
     Stops,
 )
 from dispatch.tables import Places, Recent, Table
+from dispatch.tracking import as_seen, track
 from geo.distance import Plane
 from geo.errors import InvalidValue
 from geo.travel import TravelLaw
@@ -37,8 +40,6 @@ RECENT_PICKUPS = 60
 CLOCK_SLACK_MS = 120_000  # how far a phone's clock may be behind before its fixes are lost
 SKILLS_MAX = 62  # what an int64 column has bits for, but for one that no rider has
 NOBODY_HAS = 1 << SKILLS_MAX
-# Values of the working column `locked`.
-FREE, AT_STOP, DRIVING = 0, 1, 2
 _KINDS = {StopKind.PICKUP: PICKUP, StopKind.DROPOFF: DROPOFF, StopKind.VISIT: VISIT}
 _ARRIVED, _STOP_ENDS = StopState.ARRIVED, STOP.ends
 
@@ -228,29 +229,18 @@ class Columns:
 
         Raises InvalidValue for a point that is none, and has changed nothing then.
         """
-        column, which = self.riders, fixes.which
-        lat, lon, at_ms = fixes.lat, fixes.lon, fixes.at_ms
-        if which is None:
+        if fixes.which is None:
             row = self._rows_of(fixes.rider_id)
         else:
-            row = self._rows_in_fleet(fixes.rider_id, which)
-        newer = row >= 0
-        newer &= at_ms >= column["fix_ms"][row]
-        if np.count_nonzero(newer) < len(row):
-            row, lat, lon, at_ms = row[newer], lat[newer], lon[newer], at_ms[newer]
-        if not len(row):
-            return
-        x, y = self.plane.xy(lat, lon)
-        if np.count_nonzero(np.isfinite(x + y)) < len(row):
+            row = self._rows_in_fleet(fixes.rider_id, fixes.which)
+        riders, plane = self.riders, self.plane
+        ok = track(
+            row, fixes.lat, fixes.lon, fixes.at_ms,
+            (plane.lat0, plane.lon0, *plane.metres_per_degree),
+            riders["x"], riders["y"], riders["fix_ms"], riders["free_ms"], riders["locked"],
+        )  # fmt: skip
+        if not ok:
             raise InvalidValue("fixes", "NaN or infinity", "finite degrees")
-        if which is None and (at_ms[1:] < at_ms[:-1]).any():
-            # Of a rider's fixes the newest is written last.
-            by_time = np.argsort(at_ms, kind="stable")
-            row, x, y, at_ms = row[by_time], x[by_time], y[by_time], at_ms[by_time]
-        column["x"][row], column["y"][row], column["fix_ms"][row] = x, y, at_ms
-        driving = column["locked"][row] == DRIVING
-        if np.count_nonzero(driving):
-            column["free_ms"][row[driving]] = at_ms[driving]
 
     def _rows_of(self, rider_id: tuple[str, ...]) -> I8:
         known = map(self.rider_row.get, rider_id, repeat(-1))
@@ -302,23 +292,26 @@ class Columns:
 
     # --- the view ---
 
-    def snapshot(self, at_ms: int, stale_after_ms: int = NEVER) -> Snapshot:
+    def snapshot(self, at_ms: int, stale_after_ms: int = NEVER, shared: bool = False) -> Snapshot:
         """A copy of the columns as a round sees them at `at_ms`.
 
         A rider who is not driving to a locked stop can act now at the earliest. One whose phone
-        has told no place for longer than `stale_after_ms` is `stale`.
+        has told no place for longer than `stale_after_ms` is `stale`. A `shared` snapshot is good
+        until the columns are written next: it shows them instead of copies.
         """
-        stops, orders, riders = self.stops.copies(), self.orders.copies(), self.riders.copies()
-        locked, free = riders["locked"], riders["free_ms"]
-        driving = locked == DRIVING
-        shown = np.maximum(free, at_ms)
-        if driving.any():
-            shown = np.where(driving, np.minimum(free, at_ms), shown)
-        riders["free_ms"], riders["locked"] = shown, np.minimum(locked, 1)
-        riders["stale"] = riders["fix_ms"] < at_ms - stale_after_ms
-        for name in ("free_ms", "locked", "stale"):
-            riders[name].flags.writeable = False
-        del riders["fix_ms"]
+        tables = self.stops, self.orders, self.riders
+        stops, orders, riders = [t.views() if shared else t.copies() for t in tables]
+        size = self.riders.size
+        seen: dict[str, npt.NDArray[Any]] = {
+            "locked": np.empty(size, np.int32),
+            "free_ms": np.empty(size, np.int64),
+            "stale": np.empty(size, np.bool_),
+        }
+        kept = riders["locked"], riders["free_ms"], riders.pop("fix_ms")
+        as_seen(at_ms, at_ms - stale_after_ms, *kept, *seen.values())
+        for column in seen.values():
+            column.flags.writeable = False
+        riders.update(seen)
         if self._told_orders is None:
             self._told_orders = tuple(self.order_ids)
         if self._told_riders is None:
@@ -333,7 +326,7 @@ class Columns:
             orders=Orders(id=self._told_orders, **orders),
             riders=Riders(id=self._told_riders, **riders),
             declined=self._told_declined,
-            recent=self.recent.copy(),
+            recent=self.recent.view() if shared else self.recent.copy(),
         )
 
     def _xy(self, lat: float, lon: float) -> tuple[float, float]:

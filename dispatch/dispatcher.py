@@ -90,12 +90,17 @@ class Dispatcher:
     REST_MAX_MS, so that it takes no rider from the others. One that is to be served later is left
     out until a rider `look_ahead_ms` away would have to be told of it (`policy.commit_ahead_ms`
     before he leaves): until then a round could only put it off once more.
+
+    Who decides before it hands over anything else says so by `shares`: its snapshots then show the
+    columns themselves, not copies of them.
     """
 
-    def __init__(self, city: str, plane: Plane, travel: TravelModel, policy: Policy) -> None:
+    def __init__(
+        self, city: str, plane: Plane, travel: TravelModel, policy: Policy, *, shares: bool = False
+    ) -> None:
         if travel.law is None:
             raise InvalidValue("travel", travel, "a travel model with a closed form")
-        self.city, self.policy = city, policy
+        self.city, self.policy, self._shares = city, policy, shares
         self.columns = Columns(plane, travel.law, policy.route_stops_max)
         self._orders: dict[str, Order] = {}
         self._routes = Routes(self.columns, self._orders, policy.diversion)
@@ -113,7 +118,7 @@ class Dispatcher:
         self._expiring: dict[str, int] = {}  # when the timer that expires the order is due
         self._resting: dict[str, tuple[int, int]] = {}  # unwritable: for how long, until when
         self._early: list[tuple[int, str]] = []  # heap: (when it is to be looked at, order id)
-        self._outbox: list[Effect] = []
+        self.effects: list[Effect] = []  # since the last `outbox`
         # What a fact changes beyond the order itself; the others end an attempt, or the order.
         self._follows: dict[type, Callable[[Order, Any, int], None]] = {
             Scheduled: self._on_opened,
@@ -129,16 +134,16 @@ class Dispatcher:
 
     # --- in ---
 
-    def receive(self, message: Message, after: Order | None = None) -> None:
-        """Takes what happened. An event that is already known (by `seq`) changes nothing.
+    def receive(self, message: Message) -> None:
+        """Takes what happened. An event that is already known (by `seq`) changes nothing."""
+        _TAKES[type(message)](self, message)
 
-        A driver that has the order as it is right `after` the event may hand it over; else the
-        event is folded once more.
+    def tick(self, now_ms: int, look: Callable[[int], Fixes | None] | None = None) -> None:
+        """Asks what is due, and starts a round when one is due and an order waits.
+
+        Fixes matter to rounds alone: a driver that can tell where everybody is now may do so when
+        a round starts, by `look`, instead of sending them along.
         """
-        _TAKES[type(message)](self, message, after)
-
-    def tick(self, now_ms: int) -> None:
-        """Asks what is due, and starts a round when one is due and an order waits."""
         self._now_ms = now_ms
         timers = self._timers
         while timers.next_ms is not None and timers.next_ms <= now_ms:
@@ -146,8 +151,9 @@ class Dispatcher:
             if isinstance(command, Expire):
                 self._expire(order_id, due_ms, pause_ms)
             elif self._still_due(order_id, command):
-                self._outbox.append(Ask(order_id=order_id, command=replace(command, at_ms=now_ms)))
+                self.effects.append(Ask(order_id=order_id, command=replace(command, at_ms=now_ms)))
                 timers.set(now_ms + pause_ms, order_id, command, longer(pause_ms))
+        timers.skip(self._is_over)  # most offers are answered: nobody need come back for those
         if self._resting:
             self._wake(now_ms)
         while self._early and self._early[0][0] <= now_ms:
@@ -158,12 +164,15 @@ class Dispatcher:
             tick = self.policy.tick_ms
             self._next_round = (now_ms // tick + 1) * tick
             self._deciding = True
-            snapshot = self.columns.snapshot(now_ms, self.policy.stale_after_ms)
-            self._outbox.append(Decide(snapshot=snapshot))
+            fixes = look(now_ms) if look is not None else None
+            if fixes is not None:
+                self.columns.move_riders(fixes)
+            snapshot = self.columns.snapshot(now_ms, self.policy.stale_after_ms, self._shares)
+            self.effects.insert(0, Decide(snapshot=snapshot))  # before what would change it
 
     def outbox(self) -> list[Effect]:
         """The effects since the last call, in order."""
-        effects, self._outbox = self._outbox, []
+        effects, self.effects = self.effects, []
         return effects
 
     def wake_at(self) -> int | None:
@@ -237,7 +246,7 @@ class Dispatcher:
         if order is None or not _is_free(order) or order_id in self._in_flight:
             return
         self._wait(order_id, False)
-        self._outbox.append(Ask(order_id=order_id, command=Expire(at_ms=self._now_ms)))
+        self.effects.append(Ask(order_id=order_id, command=Expire(at_ms=self._now_ms)))
         self._expire_at(self._now_ms + pause_ms, order_id, longer(pause_ms))
 
     def _on_rider_event(self, event: RiderEvent) -> None:
@@ -278,7 +287,7 @@ class Dispatcher:
             )
             offers.append((planned.order_id, command))
         if offers:
-            self._outbox.append(WritePlan(plan=plan, offers=tuple(offers)))
+            self.effects.append(WritePlan(plan=plan, offers=tuple(offers)))
 
     def _on_written(self, written: PlanWritten) -> None:
         for order_id, reason in written.dropped:
@@ -309,7 +318,9 @@ class Dispatcher:
 
     # --- order events ---
 
-    def _on_event(self, event: Event, after: Order | None) -> None:
+    def follow(self, event: Event, after: Order | None = None) -> None:
+        """As `receive`, for a driver that has the order as it is right `after` the event; else the
+        event is folded once more."""
         order_id, fact = event.order_id, type(event.fact)
         before = self._orders.get(order_id)
         if before is None or fact is Completed:
@@ -319,7 +330,8 @@ class Dispatcher:
             return
         if order_id in self._in_flight:
             self._landed(order_id)
-        self._resting.pop(order_id, None)
+        if self._resting:
+            self._resting.pop(order_id, None)
         order = self._orders[order_id] = evolve(before, event) if after is None else after
         columns = self.columns
         columns.orders.cells["version"][columns.order_row[order_id]] = order.version
@@ -421,6 +433,7 @@ class Dispatcher:
 
     def _forget(self, order: Order, at_ms: int) -> None:
         self._waiting.discard(order.id)
+        self._expiring.pop(order.id, None)
         del self._orders[order.id]
         self.columns.drop_order(order.id)
         if order.state is _DONE:
@@ -436,6 +449,12 @@ class Dispatcher:
     def _complete_later(self, order_id: str, at_ms: int) -> None:
         self._done.add(order_id)
         self._timers.set(at_ms + self.policy.complete_after_ms, order_id, _COMPLETE)
+
+    def _is_over(self, due_ms: int, order_id: str, command: Command) -> bool:
+        """The timer would come to nothing."""
+        if isinstance(command, Expire):
+            return self._expiring.get(order_id) != due_ms
+        return not self._still_due(order_id, command)
 
     def _still_due(self, order_id: str, command: Command) -> bool:
         order = self._orders.get(order_id)
@@ -456,12 +475,11 @@ def _is_free(order: Order) -> bool:
     return order.state is _OPEN and order.assignment is None
 
 
-_Takes = Callable[[Dispatcher, Any, Order | None], None]
-_TAKES: dict[type, _Takes] = {
-    Event: Dispatcher._on_event,
-    RiderEvent: lambda self, event, _: self._on_rider_event(event),
-    Fixes: lambda self, fixes, _: self.columns.move_riders(fixes),
-    Decided: lambda self, decided, _: self._on_decided(decided.plan),
-    PlanWritten: lambda self, written, _: self._on_written(written),
-    Known: lambda self, known, _: self._on_known(known),
+_TAKES: dict[type, Callable[[Dispatcher, Any], None]] = {
+    Event: Dispatcher.follow,
+    RiderEvent: Dispatcher._on_rider_event,
+    Fixes: lambda self, fixes: self.columns.move_riders(fixes),
+    Decided: lambda self, decided: self._on_decided(decided.plan),
+    PlanWritten: Dispatcher._on_written,
+    Known: Dispatcher._on_known,
 }

@@ -79,15 +79,17 @@ class _Columns:
         if not self.riders.open[rider]:
             yield "is not open to orders"
         told = offers[0].route
-        if any(offer.route != told for offer in offers):
+        if len(offers) > 1 and any(offer.route != told for offer in offers):
             yield "is told several routes"
             return
         before = self.riders.route[rider, : self.riders.route_len[rider]].tolist()
+        rows = self.order_row
         for stop in before:
-            self.order_row[self.order_id[self.order[stop]]] = self.order[stop]
+            row = self.order[stop]
+            rows[self.order_id[row]] = row
         route = []
         for at in told:
-            order = self._row_of(at.order_id)
+            order = rows[at.order_id] if at.order_id in rows else self._row_of(at.order_id)
             index = at.stop - self.first_index[order]
             if order < 0 or not 0 <= index < self.stop_count[order]:
                 yield f"stop {at.stop} of {at.order_id} does not exist"
@@ -123,12 +125,14 @@ class _Columns:
         if {s for s in route if s not in before} != wanted:
             yield "the new stops are not those of the offered orders"
 
-    def _drive_broken(  # noqa: C901 - a list of rules, one after the other
+    def _drive_broken(  # noqa: C901, PLR0915 - a list of rules, one after the other
         self, rider: int, route: list[int], offers: list[PlannedOffer]
     ) -> Iterator[str]:
         riders, names = self.riders, self.order_id
         x, y, now = float(riders.x[rider]), float(riders.y[rider]), int(riders.free_ms[rider])
-        ms_per_m = 1000.0 * self.law.detour / float(riders.speed_mps[rider])
+        law = self.law
+        quantum_ms = law.quantum_ms
+        ms_per_m = 1000.0 * law.detour / float(riders.speed_mps[rider])
         shift_end_ms = int(riders.shift_end_ms[rider])
         load, capacity = riders.load[rider].tolist(), riders.capacity[rider].tolist()
         changes = self.load[route].tolist()
@@ -145,8 +149,11 @@ class _Columns:
             if shared:
                 ready = act
             else:
-                ride_ms = self._ride_ms(self.x[s] - x, self.y[s] - y, ms_per_m)
-                ready = now + ride_ms + self.approach_ms[s]
+                across, up = self.x[s] - x, self.y[s] - y
+                straight = law.metric == 0
+                metres = math.sqrt(across * across + up * up) if straight else abs(across) + abs(up)
+                quanta = math.ceil(metres * ms_per_m / quantum_ms * (1.0 - 1e-12))
+                ready = now + quanta * quantum_ms + self.approach_ms[s]
             act = max(ready, self.earliest_ms[s])
             if act > self.latest_ms[s]:
                 yield f"order {names[order]} is served after its window"
@@ -178,11 +185,6 @@ class _Columns:
             order = self._row_of(offer.order_id)
             if (offer.pickup_ms, offer.done_ms) != (begun.get(order), ended.get(order)):
                 yield f"order {offer.order_id} is planned at other times than its route gives"
-
-    def _ride_ms(self, across: float, up: float, ms_per_m: float) -> int:
-        law = self.law
-        metres = math.sqrt(across * across + up * up) if law.metric == 0 else abs(across) + abs(up)
-        return math.ceil(metres * ms_per_m / law.quantum_ms * (1.0 - 1e-12)) * law.quantum_ms
 
 
 def _numbers(column: Any) -> Any:

@@ -24,6 +24,7 @@ class Table:
 
     def __init__(self, **columns: tuple[npt.DTypeLike, object, tuple[int, ...]]) -> None:
         self.size = 0
+        self._views: dict[str, npt.NDArray[Any]] | None = None
         self.cells: dict[str, Any] = {}
         self._fill = {name: value for name, (_, value, _) in columns.items()}
         self._columns: dict[str, npt.NDArray[Any]] = {}
@@ -42,6 +43,7 @@ class Table:
         """Takes `count` rows at the end and gives the first."""
         first = self.size
         self.size += count
+        self._views = None
         if self.size > self._blocks[0][1].shape[1]:
             blocks, self._blocks = self._blocks, []
             for names, old in blocks:
@@ -67,6 +69,16 @@ class Table:
             found.update(zip(names, copy, strict=True))
         return found
 
+    def views(self) -> dict[str, npt.NDArray[Any]]:
+        """The same without the copying: read-only, but what is written later is seen in them."""
+        if self._views is None:
+            self._views = {}
+            for names, block in self._blocks:
+                view = block[:, : self.size]
+                view.flags.writeable = False
+                self._views.update(zip(names, view, strict=True))
+        return dict(self._views)
+
     def __getstate__(self) -> object:
         """For copies; `cells` and the columns come with the blocks."""
         return self.size, self._fill, self._blocks
@@ -79,6 +91,7 @@ class Table:
 
     def _add_block(self, names: tuple[str, ...], block: npt.NDArray[Any], filled: int) -> None:
         """Takes the block over; the rows from `filled` on are blank."""
+        self._views = None
         self._blocks.append((names, block))
         for name, column in zip(names, block, strict=True):
             column[filled:] = self._fill[name]
@@ -132,6 +145,13 @@ class Recent:
 
     def copy(self) -> npt.NDArray[np.float64]:
         """(n, 2), read-only."""
-        latest = self._places[max(0, self._end - self._most) : self._end].copy()
-        latest.flags.writeable = False
-        return latest
+        return _frozen(self.view().copy())
+
+    def view(self) -> npt.NDArray[np.float64]:
+        """The same without the copying."""
+        return _frozen(self._places[max(0, self._end - self._most) : self._end])
+
+
+def _frozen(places: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    places.flags.writeable = False
+    return places

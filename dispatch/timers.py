@@ -6,6 +6,7 @@ to REPEAT_MAX_MS.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from heapq import heappop, heappush
 
 from dispatch.commands import Command
@@ -40,6 +41,13 @@ class Timers:
         due_ms, _, order_id, command, pause_ms = heappop(self._heap)
         self.next_ms = self._heap[0][0] if self._heap else None
         return due_ms, order_id, command, pause_ms
+
+    def skip(self, is_over: Callable[[int, str, Command], bool]) -> None:
+        """Drops the first ones (due, order id, command) as long as they would come to nothing."""
+        heap = self._heap
+        while heap and is_over(heap[0][0], heap[0][2], heap[0][3]):
+            heappop(heap)
+        self.next_ms = heap[0][0] if heap else None
 
 
 def longer(pause_ms: int) -> int:

@@ -1,21 +1,19 @@
-"""What riders and customers do, without I/O: the simulator and live bots drive the same minds.
+"""What riders do, without I/O: the simulator and live bots drive the same minds.
 
-A driver tells a mind what its person hears of, asks `wake_at` when to come back, and carries out
+A driver tells a mind what its rider hears of, asks `wake_at` when to come back, and carries out
 what `act` gives. Places are metres in the city's plane, instants ms UTC.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from math import hypot
 
 import numpy as np
 
 from dispatch.model import StopKind, StopState, Value
 from geo.arcs import arc_ms
-from geo.motion import Path, leg
+from geo.motion import leg, stand
 from geo.travel import TravelLaw
-from sim.demand import OrderRequest
 from sim.manners import Manners
 from sim.scenario import RiderKnobs
 
@@ -182,7 +180,7 @@ class RiderMind:
         self._due_ms = 0
         self._arrived_ms = 0
         self._same_door = False
-        self.path = Path((x,), (y,), (shift_start_ms,))
+        self.path = stand(x, y, shift_start_ms)
         self.due_ms: int | None = shift_start_ms
 
     # --- what he hears ---
@@ -297,10 +295,9 @@ class RiderMind:
         """What his phone reads now."""
         x, y = self.path.at(now_ms)
         speed = 0.0
-        if self._phase == _GOING and self.path.t_ms[0] <= now_ms < self.path.t_ms[-1]:
-            xs, ys = self.path.x, self.path.y
-            way_m = sum(hypot(xs[i + 1] - xs[i], ys[i + 1] - ys[i]) for i in range(len(xs) - 1))
-            speed = way_m * 1000 / (self.path.t_ms[-1] - self.path.t_ms[0])
+        way = self.path
+        if self._phase == _GOING and way.t0_ms <= now_ms < way.t2_ms:
+            speed = way.metres * 1000 / (way.t2_ms - way.t0_ms)
         return Fix(at_ms=now_ms, x=x, y=y, speed_mps=speed)
 
     # --- inside ---
@@ -399,7 +396,7 @@ class RiderMind:
         """From where he stands to the first stop."""
         ahead, law, at_ms = self._route[0], self._law, self._due_ms
         stop = ahead.stop
-        x, y = self.path.x[-1], self.path.y[-1]
+        x, y = self.path.x2, self.path.y2
         ms_per_m = self._ms_per_m
         if self._manners is not None:
             ms_per_m /= self._manners.pace(at_ms)
@@ -436,7 +433,7 @@ class RiderMind:
         self._phase, self._due_ms, self._same_door = _LEAVING, now_ms, False
 
     def _stand(self, now_ms: int, x: float, y: float) -> None:
-        self.path = Path((x,), (y,), (now_ms,))
+        self.path = stand(x, y, now_ms)
 
     def _service_ms(self, planned_ms: int) -> int:
         if not planned_ms:
@@ -479,45 +476,3 @@ def _in_order(route: list[_Ahead]) -> list[_Ahead]:
     for own in theirs.values():
         own.sort(key=lambda ahead: ahead.stop.stop, reverse=True)
     return [theirs[ahead.stop.order_id].pop() for ahead in route]
-
-
-class PlaceOrder(Value, frozen=True, kw_only=True):
-    request: OrderRequest
-
-
-class CancelOrder(Value, frozen=True, kw_only=True):
-    reason: str
-
-
-CustomerAction = PlaceOrder | CancelOrder
-
-
-class CustomerMind:
-    """One customer with one order: places it, and cancels when his patience ends before pickup."""
-
-    __slots__ = ("_placed", "_settled", "request")
-
-    def __init__(self, request: OrderRequest) -> None:
-        self.request = request
-        self._placed = False
-        self._settled = False
-
-    def settled(self) -> None:
-        """The goods are picked up, or the order has ended: nothing is left to cancel."""
-        self._settled = True
-
-    def wake_at(self) -> int | None:
-        if not self._placed:
-            return self.request.at_ms
-        return None if self._settled else self.request.cancel_at_ms
-
-    def act(self, now_ms: int) -> list[CustomerAction]:
-        """All that is due by now."""
-        due = self.wake_at()
-        if due is None or due > now_ms:
-            return []
-        if not self._placed:
-            self._placed = True
-            return [PlaceOrder(request=self.request)]
-        self._settled = True
-        return [CancelOrder(reason="waited_too_long")]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import heapq
+from heapq import heappop, heappush
 from typing import Generic, TypeVar
 
 from geo.errors import InvalidValue
@@ -16,10 +16,11 @@ class EventQueue(Generic[T]):
     """What is due and when; the clock stands at the time of the last entry taken.
 
     Entries of one time come by priority (lower first), then in the order they were scheduled.
-    `limit` bounds the entries that wait at one time.
+    `limit` bounds the entries that wait at one time. `next_ms` is the time of the next entry, None
+    when nothing waits.
     """
 
-    __slots__ = ("_heap", "_sequence", "limit", "now_ms")
+    __slots__ = ("_heap", "_sequence", "limit", "next_ms", "now_ms")
 
     def __init__(self, start_ms: int, limit: int = QUEUE_MAX) -> None:
         if limit < 1:
@@ -28,6 +29,7 @@ class EventQueue(Generic[T]):
         self.limit = limit
         self._heap: list[tuple[int, int, int, T]] = []
         self._sequence = 0
+        self.next_ms: int | None = None
 
     def __len__(self) -> int:
         return len(self._heap)
@@ -39,15 +41,14 @@ class EventQueue(Generic[T]):
         if len(self._heap) >= self.limit:
             raise InvalidValue("queue", len(self._heap), f"at most {self.limit} entries waiting")
         self._sequence += 1
-        heapq.heappush(self._heap, (at_ms, priority, self._sequence, item))
-
-    def next_at(self) -> int | None:
-        """The time of the next entry, ms UTC; None when nothing waits."""
-        return self._heap[0][0] if self._heap else None
+        heappush(self._heap, (at_ms, priority, self._sequence, item))
+        self.next_ms = self._heap[0][0]
 
     def pop(self) -> T:
         """Take the next entry and move the clock to it. Raises IndexError when nothing waits."""
-        self.now_ms, _, _, item = heapq.heappop(self._heap)
+        heap = self._heap
+        self.now_ms, _, _, item = heappop(heap)
+        self.next_ms = heap[0][0] if heap else None
         return item
 
     def advance(self, to_ms: int) -> None:

@@ -1,8 +1,10 @@
 """Where all simulated riders are, as columns: one batch of fixes a round; uses numpy and numba.
 
-A rider sends a fix every `interval_ms` while he moves, and once after he has stopped, each at a
-phase of his own, by his id. Only the latest of a batch is computed: the dispatcher would drop the
-others. One that he would have sent before his last turn is placed at that turn.
+A phone reads where its rider is every `interval_ms` while he moves, at a phase of its own, by his
+id; and whenever he sets out, stops or is diverted, comes on shift, or it is on again after it was
+dead. Each reading is exact, and sent at once. Only the latest is computed, when it is asked for:
+the dispatcher would drop the others. So what it then knows does not depend on how often it has
+asked.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from geo.motion import Path
 from sim.streams import short_name
 
 _WAY = Struct("=6d3q")
-"""A rider's path of three corners: x, y, and their instants. Written whole, since nine numbers
+"""A rider's path: x, y, and their instants. Written whole, since nine numbers
 written one by one would take as long as all else that happens when he turns."""
 _X: Final = 0
 _Y: Final = 3
@@ -27,14 +29,14 @@ _Y: Final = 3
 _ON: Final = 0
 _PHASE: Final = 1
 _SENT: Final = 2
-_SILENT: Final = 3
+_SINCE: Final = 3
 _OFF: Final = 4
 
 
 class Fleet:
     """The riders' paths: rows as given by `ids`."""
 
-    def __init__(self, ids: tuple[str, ...], plane: Plane, interval_ms: int, start_ms: int) -> None:
+    def __init__(self, ids: tuple[str, ...], plane: Plane, interval_ms: int) -> None:
         count = len(ids)
         self._ids = ids
         self._interval_ms = interval_ms
@@ -46,27 +48,27 @@ class Fleet:
         # By the id alone, so that it is the same whoever else rides.
         phases = [int(short_name("phone", rider_id), 16) % interval_ms for rider_id in ids]
         self._phones[:, _PHASE] = phases
-        self._phones[:, _SENT] = start_ms
         self._sent = np.zeros((2, count), np.int64)
         self._places = np.zeros((2, count))
 
     def follow(self, row: int, path: Path) -> None:
-        """The rider is on this path from now on (up to three corners)."""
-        x, y, t = path.x, path.y, path.t_ms
-        mid = 1 if len(t) > 1 else 0
+        """The rider is on this path from now on."""
         _WAY.pack_into(
-            self._paths, row * _WAY.size,
-            x[0], x[mid], x[-1], y[0], y[mid], y[-1], t[0], t[mid], t[-1],
+            self._paths, row * _WAY.size, path.x0, path.x1, path.x2, path.y0, path.y1, path.y2,
+            path.t0_ms, path.t1_ms, path.t2_ms,
         )  # fmt: skip
 
     def switch(self, row: int, on: bool, now_ms: int) -> None:
-        """Start or stop to send; the place where a shift starts is known without a fix."""
+        """Start or stop to read and send."""
         self._phones[row, _ON] = on
-        self._phones[row, _SENT] = now_ms
+        self._on_since(row, now_ms)
 
     def silence(self, row: int, until_ms: int) -> None:
-        """The phone is dead until then: what it would have sent is lost."""
-        self._phones[row, _SILENT] = max(int(self._phones[row, _SILENT]), until_ms)
+        """The phone is dead until then: what it would have read is lost."""
+        self._on_since(row, until_ms)
+
+    def _on_since(self, row: int, at_ms: int) -> None:
+        self._phones[row, _SINCE] = max(int(self._phones[row, _SINCE]), at_ms)
 
     def set_clocks(self, off_ms: np.ndarray[tuple[int], np.dtype[np.int64]]) -> None:
         """How far each phone's clock is ahead of the true time."""
@@ -74,11 +76,11 @@ class Fleet:
 
     def send_again(self) -> None:
         """The next fixes are everybody's, for one who has heard none of them."""
-        sent_ms = self._phones[:, _SENT]
-        np.minimum(sent_ms, self._t[:, -1] - 1, out=sent_ms)
+        self._phones[:, _SENT] = 0
 
     def fixes(self, now_ms: int) -> Fixes | None:
-        """The latest reading of every rider who has moved since his last one; None if nobody."""
+        """The latest reading of every phone that has read since this was asked last; None if none
+        has."""
         sent, places = self._sent, self._places
         count = _latest(
             now_ms, self._interval_ms, self._phones, self._way, self._t, *self._lat_lon,
@@ -120,10 +122,12 @@ def _latest(
     count = 0
     for row in range(len(phones)):
         phone = phones[row]
-        if not phone[_ON] or phone[_SILENT] > now_ms or phone[_SENT] >= t[row, 2]:
+        if not phone[_ON]:
             continue
-        at_ms = now_ms - (now_ms - phone[_PHASE]) % interval_ms
-        if at_ms <= phone[_SENT]:
+        moved_ms = min(now_ms, t[row, 2])
+        at_ms = moved_ms - (moved_ms - phone[_PHASE]) % interval_ms
+        at_ms = max(at_ms, t[row, 0], phone[_SINCE])
+        if not phone[_SENT] < at_ms <= now_ms:
             continue
         phone[_SENT] = at_ms
         corner = 1 if at_ms >= t[row, 1] else 0

@@ -18,9 +18,9 @@ from dispatch.model import AssignmentState, Order, Place, Rider, RiderState, Rou
 from dispatch.policy import Policy
 from dispatch.registry import OrderForm
 from geo.distance import Plane
-from sim.behaviour import CustomerMind
 from sim.city import I8
 from sim.crew import Member
+from sim.customers import CustomerMind
 from sim.day import Day
 from sim.demand import OrderRequest
 from sim.habits import Habits

@@ -5,8 +5,10 @@ Everything is a function of (scenario, seed); the stopwatch that the caller hand
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -30,8 +32,8 @@ from dispatch.model import Order
 from dispatch.plan import Plan
 from dispatch.referee import check_plan
 from geo.errors import InvalidValue
-from sim.behaviour import CustomerMind
 from sim.clock import EventQueue
+from sim.customers import CustomerMind
 from sim.day import Day, draw_day
 from sim.eventlog import EventLog
 from sim.faults import Fate, Faults
@@ -42,8 +44,7 @@ from sim.tally import Kpis, Tally, figures
 from sim.world import World
 
 PROGRESS_EVERY_MS = 60_000
-FIXES_EVERY_MS = 1_000
-"""Fixes reach the dispatcher in one batch, this often at most, always right before a tick."""
+EVENTS_AT_ONCE = 200
 VIOLATIONS_KEPT = 20
 REFUSED = "refused"
 """The `solver` of the empty plan that stands in for one that the referee refused."""
@@ -124,7 +125,22 @@ def simulate(
     `since` puts a city that is under way into the world before it begins; the figures are then
     without what was placed before.
     """
-    return _Run(scenario, seed, day, stopwatch, progress, on_event, stop, since).to_the_end()
+    with _uncollected(scenario):
+        return _Run(scenario, seed, day, stopwatch, progress, on_event, stop, since).to_the_end()
+
+
+@contextmanager
+def _uncollected(scenario: Scenario) -> Iterator[None]:
+    """Leaves Python's cycle collector out of a run, which makes no cycles but for dispatchers that
+    die: it would look through all that is alive, for nothing, again and again."""
+    collects = gc.isenabled()
+    if not scenario.faults.any:
+        gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 def _fitting(day: Day, scenario: Scenario) -> Day:
@@ -161,19 +177,24 @@ class _Run:
         day = draw_day(scenario, seed) if day is None else _fitting(day, scenario)
         self._demand = day.demand
         self._queue: EventQueue[Due] = EventQueue(scenario.start_ms)
-        self._fresh = partial(Dispatcher, scenario.city.name, plane, travel, scenario.policy)
+        self._fresh = partial(
+            Dispatcher, scenario.city.name, plane, travel, scenario.policy, shares=True
+        )
         self._dispatcher = self._fresh()
         self._dispatcher.receive(Known(orders=(), riders=()))
         self._life, self._up = 1, True  # which dispatcher it is, and whether it hears anything
+        self._fresh_events: list[e.Event | e.RiderEvent] = []  # not in the log and the book yet
         self._log = EventLog()
         self._book = KpiBook(plane, travel, self._demand.tips())
-        self._world = World(scenario, day.crew, travel.law, seed, self._publish, self._wake_rider)
+        self._world = World(
+            scenario, day.crew, travel.law, seed,
+            self._publish, self._publish_rider, self._wake_rider,
+        )  # fmt: skip
         knobs, count = scenario.faults, len(day.crew)
         self._faults = Faults(knobs, seed, scenario.start_ms, scenario.duration_s, count)
         self._promises = Promises() if knobs.any else None
         self._world.set_clocks(self._faults.clock_off_ms)
-        self._ticked_ms = scenario.start_ms - 1
-        self._fixed_ms = self._told_ms = scenario.start_ms
+        self._told_ms = scenario.start_ms
         self._round_ms: list[float] = []
         self._tick_s = self._decide_s = self._referee_s = 0.0
         self._refused_plans = 0
@@ -190,10 +211,9 @@ class _Run:
         self._await_faults()
         orders = len(self._demand)
         while (world.placed < orders or world.live) and not self._interrupted:
-            due_ms, wake_ms = queue.next_at(), self._dispatcher.wake_at()
-            if wake_ms is not None and (due_ms is None or wake_ms < due_ms):
-                # A tick later than the one before, or time would stand still.
-                wake_ms = max(wake_ms, queue.now_ms, self._ticked_ms + 1)
+            due_ms, wake_ms = queue.next_ms, self._dispatcher.wake_at()
+            if wake_ms is not None and wake_ms < queue.now_ms:
+                wake_ms = queue.now_ms
             first = due_ms is not None and (wake_ms is None or due_ms <= wake_ms)
             next_ms = due_ms if first else wake_ms
             if next_ms is None or next_ms > last_ms:
@@ -209,9 +229,8 @@ class _Run:
             else:
                 queue.advance(next_ms)
                 self._tick(next_ms)
-            effects = self._dispatcher.outbox()
-            if effects:
-                self._carry_out(effects)
+            if self._dispatcher.effects:
+                self._carry_out(self._dispatcher.outbox())
         return self._outcome(end_ms)
 
     def _go_on_from(self, since: Since) -> None:
@@ -222,24 +241,48 @@ class _Run:
 
     # --- what happens ---
 
-    def _publish(self, event: e.Event | e.RiderEvent, after: Order | None) -> None:
-        self._log.add(event)
-        self._book.add(event)
-        if self._on_event is not None:
-            self._on_event(event)
+    def _publish(self, event: e.Event, after: Order) -> None:
+        self._tell(event)
         if self._promises is None:
-            self._dispatcher.receive(event, after)
+            self._dispatcher.follow(event, after)
+            return
+        self._promises.add(event)
+        self._deliver(event, after)
+        if isinstance(event.fact, e.Accepted):
+            self._await_drop_out(event, event.fact)
+
+    def _publish_rider(self, event: e.RiderEvent) -> None:
+        self._tell(event)
+        if self._promises is None:
+            self._dispatcher.receive(event)
         else:
             self._promises.add(event)
-            self._deliver(event, after)
+            self._deliver(event, None)
+
+    def _tell(self, event: e.Event | e.RiderEvent) -> None:
+        if self._on_event is not None:
+            self._on_event(event)
+        self._fresh_events.append(event)
+        if len(self._fresh_events) == EVENTS_AT_ONCE:
+            self._write_down()
+
+    def _write_down(self) -> None:
+        """The log and the book take events in batches: their code and their tables are not in the
+        processor's caches when a single one comes."""
+        self._log.add(self._fresh_events)
+        for event in self._fresh_events:
+            self._book.add(event)
+        self._fresh_events.clear()
 
     def _deliver(self, event: e.Event | e.RiderEvent, after: Order | None) -> None:
         """To the dispatcher, in a run with faults."""
-        if self._up:
-            for told in self._faults.deliveries(event):
-                self._dispatcher.receive(told, after if told is event else None)
-        if isinstance(event, e.Event) and isinstance(event.fact, e.Accepted):
-            self._await_drop_out(event, event.fact)
+        if not self._up:
+            return
+        for told in self._faults.deliveries(event):
+            if told is event and isinstance(told, e.Event):
+                self._dispatcher.follow(told, after)
+            else:
+                self._dispatcher.receive(told)
 
     def _wake_rider(self, row: int, at_ms: int) -> None:
         now_ms = self._queue.now_ms
@@ -251,28 +294,18 @@ class _Run:
             self._queue.schedule(at_ms, partial(self._customer_comes, i), _CUSTOMERS)
 
     def _customer_comes(self, i: int, now_ms: int) -> None:
-        mind = CustomerMind(self._demand.request(i))
+        mind, customer_due = CustomerMind(self._demand.request(i)), self._world.customer_due
         self._await_customer(i + 1)
-        self._customer_due(mind, now_ms)
+        customer_due(mind, now_ms)
         again_ms = mind.wake_at()
         if again_ms is not None:
-            due = partial(self._customer_due, mind)
-            self._queue.schedule(again_ms, due, _CUSTOMERS)
-
-    def _customer_due(self, mind: CustomerMind, now_ms: int) -> None:
-        self._world.customer_due(mind, now_ms)
+            self._queue.schedule(again_ms, partial(customer_due, mind), _CUSTOMERS)
 
     # --- rounds ---
 
     def _tick(self, now_ms: int) -> None:
-        self._ticked_ms = now_ms
-        if now_ms - self._fixed_ms >= FIXES_EVERY_MS:
-            self._fixed_ms = now_ms
-            fixes = self._world.fixes(now_ms)
-            if fixes is not None:
-                self._dispatcher.receive(fixes)
         before = self._stopwatch()
-        self._dispatcher.tick(now_ms)
+        self._dispatcher.tick(now_ms, self._world.fixes)
         self._tick_s = self._stopwatch() - before
         if now_ms - self._told_ms >= PROGRESS_EVERY_MS:
             self._told_ms = now_ms
@@ -357,11 +390,15 @@ class _Run:
         for at_ms in self._faults.restarts:
             schedule(at_ms, partial(self._die, away_ms), _FAULTS)
         for at_ms, row in self._faults.phones:
-            schedule(at_ms, partial(self._silence, row, at_ms + dead_ms), _FAULTS)
+            schedule(at_ms, partial(self._silence, row, dead_ms), _FAULTS)
 
-    def _silence(self, row: int, until_ms: int, now_ms: int) -> None:
+    def _silence(self, row: int, for_ms: int, now_ms: int) -> None:
+        """A phone dies; what it has told so far is known."""
         self._faults.happened["phones"] += 1
-        self._world.silence(row, until_ms)
+        fixes = self._world.fixes(now_ms)
+        if fixes is not None:
+            self._dispatcher.receive(fixes)
+        self._world.silence(row, now_ms + for_ms)
 
     def _await_drop_out(self, event: e.Event, fact: e.Accepted) -> None:
         after_ms = self._faults.drop_out_ms(event.at_ms)
@@ -390,6 +427,7 @@ class _Run:
             self._dispatcher.receive(self._world.known())
 
     def _outcome(self, end_ms: int) -> Outcome:
+        self._write_down()
         tally = self._book.tally(end_ms)
         self._tell_progress(end_ms)
         if self._promises is not None and not self._interrupted:

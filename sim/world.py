@@ -37,16 +37,15 @@ from geo.travel import TravelLaw
 from sim.behaviour import (
     UNREACHABLE,
     Answer,
-    CustomerMind,
     EndShift,
     OfferSeen,
-    PlaceOrder,
     Report,
     RiderMind,
     StartShift,
     StopAhead,
 )
 from sim.crew import Member
+from sim.customers import CustomerMind, PlaceOrder
 from sim.demand import OrderRequest
 from sim.fleet import Fleet
 from sim.manners import manners_of, minds_places
@@ -56,8 +55,9 @@ from sim.streams import stream
 # A member that is looked up in its class costs five times as much as one that is at hand.
 _OFFERED, _DONE = AssignmentState.OFFERED, OrderState.DONE
 
-Publish = Callable[[e.Event | e.RiderEvent, Order | None], None]
+Publish = Callable[[e.Event, Order], None]
 """(event, the order right after it)."""
+PublishRider = Callable[[e.RiderEvent], None]
 Wake = Callable[[int, int], None]
 """(rider row, at_ms): come back to the rider then."""
 
@@ -92,8 +92,8 @@ class _Job:
 
 
 class World:
-    """`publish` gets every event at once, in order, with the order after it; `wake` is
-    asked to come back to a rider.
+    """`publish` gets every order's event at once, with the order after it, `publish_rider` every
+    rider's; both in order. `wake` is asked to come back to a rider.
 
     `refused` counts commands that changed nothing, by (command, code); `ended` the orders that
     have ended or are done, by state; `placed` all orders so far, `live` those of them that are
@@ -107,16 +107,17 @@ class World:
         law: TravelLaw,
         seed: int,
         publish: Publish,
+        publish_rider: PublishRider,
         wake: Wake,
     ) -> None:
         self._plane, self._city = scenario.plane, scenario.city.name
-        self._publish, self._wake = publish, wake
+        self._publish, self._publish_rider, self._wake = publish, publish_rider, wake
         self._jobs: dict[str, _Job] = {}
         self._seats = [_seat(row, scenario, m, law, seed) for row, m in enumerate(crew)]
         self._seat_of = {seat.rider.id: seat for seat in self._seats}
         ids = tuple(self._seat_of)
         fix_ms = int(scenario.riders.fix_s * 1000)
-        self._fleet = Fleet(ids, scenario.plane, fix_ms, scenario.start_ms)
+        self._fleet = Fleet(ids, scenario.plane, fix_ms)
         self._minds_places = minds_places(scenario.riders)
         self.placed = self.live = 0
         self.ended: Counter[OrderState] = Counter()
@@ -193,7 +194,7 @@ class World:
             seat.off_ms = off
 
     def fixes(self, now_ms: int) -> Fixes | None:
-        """What the riders' phones have sent since the last call, the latest of each."""
+        """What the riders' phones have read since the last call, the latest of each."""
         return self._fleet.fixes(now_ms)
 
     # --- going on from a recording ---
@@ -291,7 +292,7 @@ class World:
             return
         for event in answer:
             seat.rider = evolve_rider(seat.rider, event)
-            self._publish(event, None)
+            self._publish_rider(event)
         self._fleet.switch(seat.row, isinstance(command, c.GoOnShift), command.at_ms)
 
     # --- telling: what the rider and the customer hear of an event, by its fact ---
@@ -321,9 +322,9 @@ class World:
         seat = self._seat_of[live.rider_id]
         seat.held.add(order_id)
         job.ahead = [self._ahead(job, i) for i in range(len(job.order.stops))]
-        mine = set(seat.route)
+        mine = seat.route
         own = [r for r in live.route if r.order_id == order_id or r in mine]
-        seat.route = own + [r for r in seat.route if r not in own]
+        seat.route = own + [r for r in mine if r not in own]
         self._show_route(seat, event.at_ms)
 
     def _served(self, job: _Job, before: Order, event: e.Event) -> None:

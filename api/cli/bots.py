@@ -37,11 +37,8 @@ from geo.distance import Plane
 from sim.behaviour import (
     UNREACHABLE,
     Answer,
-    CancelOrder,
-    CustomerMind,
     EndShift,
     OfferSeen,
-    PlaceOrder,
     Report,
     RiderMind,
     StartShift,
@@ -49,6 +46,7 @@ from sim.behaviour import (
 )
 from sim.city import City, build_city
 from sim.crew import Member, draw_crew
+from sim.customers import CancelOrder, CustomerMind, PlaceOrder
 from sim.demand import OrderRequest, draw_demand
 from sim.manners import manners_of, minds_places
 from sim.scenario import Scenario

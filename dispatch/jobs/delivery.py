@@ -11,6 +11,7 @@ from geo.distance import haversine_m
 from geo.errors import InvalidValue
 
 MINUTE_MS = 60_000
+_PLACES = "stops[0].place", "stops[1].place"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,16 +44,17 @@ class Delivery:
             raise InvalidValue("details", dict(form.details), "nothing: a delivery has no details")
         if len(form.stops) != 2:
             raise InvalidValue("stops", len(form.stops), "2: where from and where to")
+        ready = at_ms
         for i, stop in enumerate(form.stops):
-            check_lat_lon(stop.place.lat, stop.place.lon, f"stops[{i}].place")
-            ready = max(at_ms, *(s.earliest_ms or at_ms for s in form.stops[: i + 1]))
+            check_lat_lon(stop.place.lat, stop.place.lon, _PLACES[i])
+            ready = max(ready, stop.earliest_ms or at_ms)
             if stop.latest_ms is not None and stop.latest_ms <= ready:
                 raise InvalidValue(f"stops[{i}].latest_ms", stop.latest_ms, f"later than {ready}")
             if stop.earliest_ms is not None and stop.earliest_ms < at_ms - MINUTE_MS:
                 raise InvalidValue(
                     f"stops[{i}].earliest_ms", stop.earliest_ms, f"not before {at_ms}"
                 )
-        if not form.load or any(n < 1 for n in form.load):
+        if not form.load or min(form.load) < 1:
             raise InvalidValue("load", form.load, "at least one item")
         if len(form.load) > LOAD_DIMENSIONS:
             raise InvalidValue("load", form.load, f"at most {LOAD_DIMENSIONS} numbers")
@@ -94,7 +96,7 @@ class Delivery:
             latest_ms=door.latest_ms,
             approach_ms=self.dropoff_ms // 2,
             leave_ms=self.dropoff_ms // 2,
-            load=tuple(-n for n in form.load),
+            load=tuple([-n for n in form.load]),
         )
         start = max(at_ms, origin.earliest_ms or at_ms)
         return Order(

@@ -87,7 +87,7 @@ class _Run:
         self._instance, self._policy = instance, policy
         self._progress, self._stopwatch = progress, stopwatch
         self._queue: EventQueue[Due] = EventQueue(MIDNIGHT_MS)
-        self._dispatcher = Dispatcher(CITY, PLANE, TRAVEL, policy)
+        self._dispatcher = Dispatcher(CITY, PLANE, TRAVEL, policy, shares=True)
         self._couriers = Couriers(instance, self._queue, self._dispatcher.receive)
         self._next_tick: int | None = None
         self._round_s: list[float] = []

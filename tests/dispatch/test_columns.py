@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from dispatch.columns import RECENT_PICKUPS, padded
+from dispatch.messages import Fixes
 from dispatch.model import LOAD_DIMENSIONS, RouteStop
 from geo.errors import InvalidValue
 
@@ -94,3 +95,42 @@ def test_recent_pickups_are_the_latest(kit, scene):
     recent = scene.snapshot().recent
     assert recent.shape == (RECENT_PICKUPS, 2)
     assert recent[:, 0] == pytest.approx([10.0 * (i + 5) for i in range(RECENT_PICKUPS)], abs=1e-3)
+
+
+def test_a_shared_snapshot_is_what_a_copy_is_until_something_is_written(kit, scene):
+    scene.rider("r", 50, 60)
+    scene.place("o", (900, 900), (800, 800), load=(3, 3, 3))
+    scene.place("p")
+    scene.give("p", "r")
+    columns = scene.dispatcher.columns
+    copied, shared = columns.snapshot(kit.T0 + 5), columns.snapshot(kit.T0 + 5, shared=True)
+    for table in ("stops", "orders", "riders"):
+        for name in getattr(copied, table).__dataclass_fields__:
+            a, b = getattr(getattr(copied, table), name), getattr(getattr(shared, table), name)
+            assert np.array_equal(a, b), (table, name)
+            assert name == "id" or not b.flags.writeable, (table, name)
+    assert np.array_equal(copied.recent, shared.recent)
+    scene.do("o", kit.cancel(kit.T0))
+    assert copied.orders.waiting.tolist() == [True, False]
+    assert shared.orders.waiting.tolist() == [False, False]
+
+
+def test_a_round_looks_where_everybody_is_before_it_begins(kit, scene):
+    scene.rider("r")
+    asked = []
+
+    def look(now_ms):
+        asked.append(now_ms)
+        lat, lon = kit.PLANE.lat_lon(np.array([30.0]), np.array([40.0]))
+        return Fixes(rider_id=("r",), lat=lat, lon=lon, at_ms=np.array([now_ms]))
+
+    dispatcher = scene.dispatcher
+    dispatcher.tick(kit.T0, look)
+    assert asked == []
+    assert dispatcher.outbox() == []
+    scene.place("o")
+    dispatcher.tick(kit.T0 + 10, look)
+    assert asked == [kit.T0 + 10]
+    (effect,) = dispatcher.outbox()
+    riders = effect.snapshot.riders
+    assert (riders.x[0], riders.y[0]) == pytest.approx((30.0, 40.0))

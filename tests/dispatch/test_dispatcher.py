@@ -489,7 +489,10 @@ def test_an_order_that_is_handed_over_is_what_the_event_would_make_of_it(kit, se
     for n, (event, order) in enumerate(handed):
         again = [handed[i] for i in rng.integers(0, n + 1, 2)]
         for x, it in ((event, order), *again):
-            told.receive(x, it)
+            if it is None:
+                told.receive(x)
+            else:
+                told.follow(x, it)
             folded.receive(x)
         assert told._orders == folded._orders
         declined = {tuple(pair) for pair in told.columns.snapshot(kit.T0).declined.tolist()}

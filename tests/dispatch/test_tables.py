@@ -57,6 +57,24 @@ def test_a_copy_is_apart_and_cannot_be_written():
             copy[0] = 1
 
 
+def test_a_view_shows_what_is_written_later_and_cannot_be_written():
+    table = Table(x=(np.float64, 0.0, ()), route=(np.int32, -1, (2,)))
+    for size in (2, 3, 200):
+        table.add(size - table.size)
+        views = table.views()
+        table["x"][size - 1], table.cells["route"][2 * (size - 1) + 1] = 5, 6
+        assert views["x"].tolist() == table.copies()["x"].tolist() == [0] * (size - 1) + [5]
+        assert views["route"][-1].tolist() == [-1, 6]
+        table["x"][size - 1] = 0
+        for view in views.values():
+            assert len(view) == size
+            assert view.flags.c_contiguous
+            with pytest.raises(ValueError, match="read-only"):
+                view[0] = 1
+    table.widen("route", 3)
+    assert table.views()["route"].shape == (200, 3)
+
+
 def test_a_deep_copy_is_another_table():
     table = Table(x=(np.float64, 0.0, ()), y=(np.float64, 0.0, ()))
     table.add(2)
@@ -74,6 +92,7 @@ def test_only_the_latest_places_are_kept(count):
     for i in range(count):
         recent.add(i, -i)
     latest = recent.copy()
+    assert recent.view().tolist() == latest.tolist()
     assert latest.tolist() == [[i, -i] for i in range(max(0, count - 3), count)]
     recent.add(99, 99)
     assert 99 not in latest

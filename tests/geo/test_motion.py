@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geo.errors import InvalidValue
-from geo.motion import Path, heading_deg, leg
+from geo.motion import Path, heading_deg, leg, stand
 from geo.travel import EUCLID, MANHATTAN
 
 METRES = st.floats(-50_000, 50_000)
@@ -15,23 +15,26 @@ METRIC = st.sampled_from([EUCLID, MANHATTAN])
 
 
 def test_a_path_is_followed_at_constant_speed_between_its_corners():
-    path = Path((0.0, 100.0, 100.0), (0.0, 0.0, 50.0), (1000, 2000, 4000))
+    path = Path(0.0, 100.0, 100.0, 0.0, 0.0, 50.0, 1000, 2000, 4000)
     assert path.at(0) == (0.0, 0.0)
     assert path.at(1000) == (0.0, 0.0)
     assert path.at(1250) == (25.0, 0.0)
     assert path.at(2000) == (100.0, 0.0)
     assert path.at(3000) == (100.0, 25.0)
     assert path.at(4000) == path.at(9999) == (100.0, 50.0)
+    assert path.metres == 150.0
 
 
 def test_two_corners_at_one_instant_are_a_jump():
-    path = Path((0.0, 10.0, 20.0), (0.0, 0.0, 0.0), (0, 0, 10))
+    path = Path(0.0, 10.0, 20.0, 0.0, 0.0, 0.0, 0, 0, 10)
     assert path.at(0) == (10.0, 0.0)
     assert path.at(-1) == (0.0, 0.0)
 
 
-def test_one_corner_is_a_stand():
-    assert Path((3.0,), (4.0,), (5,)).at(77) == (3.0, 4.0)
+def test_who_stands_is_there_at_any_time():
+    path = stand(3.0, 4.0, 5)
+    assert {path.at(t) for t in (0, 5, 77)} == {(3.0, 4.0)}
+    assert path.metres == 0.0
 
 
 @given(METRES, METRES, METRES, METRES, st.integers(0, 10**12), st.integers(1, 10**7), METRIC)
@@ -49,16 +52,13 @@ def test_a_leg_starts_and_ends_where_it_should(x1, y1, x2, y2, t0, duration, met
 
 def test_a_manhattan_leg_goes_east_first():
     path = leg(0.0, 0.0, 300.0, -100.0, 0, 4000, MANHATTAN)
-    assert path == Path((0.0, 300.0, 300.0), (0.0, 0.0, -100.0), (0, 3000, 4000))
-    assert len(leg(0.0, 0.0, 0.0, 5.0, 0, 1, MANHATTAN).x) == 2
+    assert path == Path(0.0, 300.0, 300.0, 0.0, 0.0, -100.0, 0, 3000, 4000)
+    assert leg(0.0, 0.0, 0.0, 5.0, 0, 1, MANHATTAN).at(0.5) == (0.0, 2.5)
 
 
-@pytest.mark.parametrize(
-    ("x", "y", "t"), [((), (), ()), ((1.0,), (1.0, 2.0), (0,)), ((1.0, 2.0), (1.0, 2.0), (5, 4))]
-)
-def test_a_path_that_makes_no_sense_is_refused(x, y, t):
-    with pytest.raises(InvalidValue, match="path"):
-        Path(x, y, t)
+def test_nobody_is_there_before_he_left():
+    with pytest.raises(InvalidValue, match="leg"):
+        leg(1.0, 2.0, 1.0, 2.0, 5, 4, EUCLID)
 
 
 @pytest.mark.parametrize(

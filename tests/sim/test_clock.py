@@ -15,7 +15,7 @@ def test_entries_come_by_time_then_priority_then_as_scheduled(entries):
         queue.schedule(at_ms, (at_ms, priority, number), priority)
     taken, times = [], []
     while len(queue):
-        due = queue.next_at()
+        due = queue.next_ms
         taken.append(queue.pop())
         times.append((queue.now_ms, due))
     assert taken == sorted(taken)
@@ -30,7 +30,7 @@ def test_what_is_scheduled_while_running_takes_its_place():
     assert queue.pop() == "soon"
     queue.schedule(200, "at once")
     assert [queue.pop(), queue.pop()] == ["at once", "late"]
-    assert queue.next_at() is None
+    assert queue.next_ms is None
 
 
 def test_nothing_is_scheduled_in_the_past():

@@ -1,6 +1,7 @@
 """Whole runs of a small city: the same twice, sound all the way, nobody and nothing lost."""
 
 import dataclasses
+import gc
 import io
 import json
 import time
@@ -18,7 +19,7 @@ from geo.errors import InvalidValue
 from sim.commands import run_scenario
 from sim.kpi import kpis
 from sim.report import figures, table, to_json_line
-from sim.run import simulate
+from sim.run import _Run, simulate
 from sim.scenario import load_scenario
 
 SMALL = load_scenario("small")
@@ -304,3 +305,21 @@ def test_a_run_that_is_stopped_gives_its_figures_up_to_then():
     assert seen | {"round_ms_p95": None} == out.kpis | {"round_ms_p95": None}
     assert out.kpis["orders_live"] > 0
     assert out.violations == ()
+
+
+def test_a_run_makes_nothing_for_the_cycle_collector():
+    """Which is out of work meanwhile, and comes back as it was."""
+    run = _Run(CALM, 1, None, time.perf_counter, None, None, None, None)
+    gc.collect()
+    gc.disable()
+    try:
+        run.to_the_end()
+        assert gc.collect() == 0
+        simulate(CALM, 1, stopwatch=time.perf_counter)
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+    during = set()
+    simulate(CALM, 1, stopwatch=time.perf_counter, on_event=lambda _: during.add(gc.isenabled()))
+    assert during == {False}
+    assert gc.isenabled()
