@@ -21,3 +21,8 @@ MEAN_KMH: Mapping[str, float] = MappingProxyType(
     {"foot": 5.0, "bicycle": 15.0, "scooter": 21.6, "motorcycle": 23.0, "car": 25.0}
 )
 """A vehicle's mean speed in a city, stops at lights included: logs of couriers have none."""
+
+ITEMS: Mapping[str, int] = MappingProxyType(
+    {"foot": 3, "bicycle": 5, "scooter": 8, "motorcycle": 8, "car": 20}
+)
+"""How many items a rider carries who goes by it: logs of couriers do not say."""

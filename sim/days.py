@@ -17,7 +17,7 @@ from dispatch.model import Place, Rider
 from dispatch.policy import Policy
 from dispatch.registry import job_type
 from dispatch.snapshot import NEVER
-from dispatch.vehicles import LEGAL_SPEED_MPS, MEAN_KMH
+from dispatch.vehicles import ITEMS, LEGAL_SPEED_MPS, MEAN_KMH
 from geo.distance import Plane
 from geo.errors import InvalidValue
 from sim.crew import Member
@@ -313,7 +313,7 @@ def _crew(
                 city=city,
                 vehicle=vehicle[i],
                 speed_mps=float(speed[i]),
-                capacity=(knobs.capacity,),
+                capacity=(ITEMS[vehicle[i]],),
             ),
             x=float(x[i]),
             y=float(y[i]),

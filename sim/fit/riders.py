@@ -7,14 +7,13 @@ from collections import Counter
 import numpy as np
 from scipy.spatial import KDTree
 
-from dispatch.vehicles import MEAN_KMH
+from dispatch.vehicles import ITEMS, MEAN_KMH
 from geo.distance import Plane
 from sim.fit.counts import rounded_shares
 from sim.hours import local_time
 from sim.logs.table import F8, CourierLog, vehicle_of
 from sim.scenario import LEGAL_SPEED_MPS, RiderKnobs, Shift, Vehicle
 
-CAPACITY = {"foot": 3, "bicycle": 5, "scooter": 8, "motorcycle": 8, "car": 20}
 _LENGTHS = 3
 """Shifts of one hour's start come in so many lengths at most."""
 _SHIFT_H_MIN = 0.25
@@ -56,7 +55,7 @@ def fit_riders(couriers: CourierLog, plane: Plane, x: F8, y: F8) -> RiderKnobs:
                 vehicle=name,
                 share=share,
                 speed_mps=round(min(MEAN_KMH[name] / 3.6, LEGAL_SPEED_MPS[name]), 2),
-                capacity=CAPACITY[name],
+                capacity=ITEMS[name],
             )
             for name, share in share_of.items()
         ),
