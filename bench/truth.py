@@ -9,7 +9,7 @@ together in 95 of 100 demos of a true simulator.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from math import sqrt
 from pathlib import Path
 
@@ -61,7 +61,9 @@ def compare(folder: Path, scenario: Scenario, seed: int, span_s: int, seeds: int
     events = sorted(_events(folder), key=lambda event: event.at_ms)
     began_ms = _began_ms(events, day)
     live = _kpis(events, began_ms, span_s, scenario)
-    day = replace(day, demand=_first(day, span_s), crew=_as_they_came(day, events, began_ms))
+    assert isinstance(day.demand, Demand)
+    first = day.demand.before(scenario.start_ms + span_s * 1000)
+    day = replace(day, demand=first, crew=_as_they_came(day, events, began_ms))
     runs = [_simulated(scenario, day, n + 1, span_s) for n in range(seeds)]
     return [_truth(name, live, runs) for name in FIGURES]
 
@@ -88,15 +90,6 @@ def _began_ms(events: list[Event | RiderEvent], day: Day) -> int:
     placed = [e.at_ms for e in events if isinstance(e.fact, Placed)]
     offsets = day.demand.at_ms[: len(placed)] - day.scenario.start_ms
     return int((np.array(placed) - offsets).min())
-
-
-def _first(day: Day, span_s: int) -> Demand:
-    demand = day.demand
-    assert isinstance(demand, Demand)
-    n = int((demand.at_ms < day.scenario.start_ms + span_s * 1000).sum())
-    columns = {f.name: getattr(demand, f.name) for f in fields(Demand)}
-    cut = {k: v[:n] if isinstance(v, np.ndarray) else v for k, v in columns.items()}
-    return Demand(**cut)
 
 
 def _as_they_came(day: Day, events: list[Event | RiderEvent], began_ms: int):

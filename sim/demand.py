@@ -7,7 +7,7 @@ otherwise changes nothing about the order.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -96,6 +96,13 @@ class Demand:
 
     def __len__(self) -> int:
         return len(self.at_ms)
+
+    def before(self, at_ms: int) -> Demand:
+        """The requests of before that instant."""
+        n = int(np.searchsorted(self.at_ms, at_ms))
+        columns = {f.name: getattr(self, f.name) for f in fields(self) if f.init}
+        cut: dict[str, Any] = {k: c[:n] for k, c in columns.items() if isinstance(c, np.ndarray)}
+        return replace(self, ids=self.ids[:n], **cut)
 
     def tips(self) -> dict[str, int]:
         """What riders are given once they have delivered, fen by order id."""

@@ -373,3 +373,14 @@ def test_what_is_wrong_is_named(knobs, field):
     with pytest.raises(InvalidValue) as caught:
         knobs()
     assert caught.value.field == field
+
+
+def test_the_requests_before_an_instant_are_the_same_ones():
+    demand = draw_day(changed(), 3).demand
+    middle = int(demand.at_ms[len(demand) // 2])
+    first = demand.before(middle)
+    assert 0 < len(first) < len(demand)
+    assert first.at_ms[-1] < middle <= demand.at_ms[len(first)]
+    assert [first.request(i) for i in range(len(first))] == [
+        demand.request(i) for i in range(len(first))
+    ]
