@@ -26,7 +26,7 @@ def record_run(folder: Path, scenario: Scenario, seed: int, on_event=None) -> Ou
     """Runs the scenario and leaves `journal/` and `segments/` in the folder."""
     tape = _Tape(folder, scenario)
     before = sim.run.Dispatcher
-    sim.run.Dispatcher = lambda *of: _Recorded(tape, *of)  # type: ignore[assignment,misc]
+    sim.run.Dispatcher = lambda *of, **named: _Recorded(tape, *of, **named)  # type: ignore[assignment,misc]
     try:
         return simulate(scenario, seed, stopwatch=lambda: 0.0, on_event=on_event)
     finally:
@@ -98,11 +98,15 @@ class _Tape:
 class _Recorded(Dispatcher):
     """Journals what it hears before it uses it, as the live driver does."""
 
-    def __init__(self, tape: _Tape, *of) -> None:
-        super().__init__(*of)
+    def __init__(self, tape: _Tape, *of, **named) -> None:
+        super().__init__(*of, **named)
         self._tape = tape
 
-    def receive(self, message, *more, **named) -> None:
+    def follow(self, event: Event, after=None) -> None:
+        self._tape.events(event)
+        super().follow(event, after)
+
+    def receive(self, message) -> None:
         tape = self._tape
         if isinstance(message, Known):
             tape.start()
@@ -116,9 +120,12 @@ class _Recorded(Dispatcher):
         elif isinstance(message, Decided):
             plan = message.plan
             tape.write(PlanMade(plan.at_ms, plan.solver, plan.digest(), 0.0, False))
-        super().receive(message, *more, **named)
+        super().receive(message)
 
-    def tick(self, now_ms: int) -> None:
+    def tick(self, now_ms: int, look=None) -> None:
         self._tape.now_ms = max(self._tape.now_ms, now_ms)
+        fixes = look(now_ms) if look is not None else None
+        if fixes is not None:
+            self.receive(fixes)
         self._tape.write(Tick(now_ms))
         super().tick(now_ms)

@@ -9,10 +9,8 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from itertools import repeat
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from dispatch.lifecycle import STOP
 from dispatch.messages import Fixes
@@ -31,7 +29,6 @@ from dispatch.snapshot import (
     Stops,
 )
 from dispatch.tables import Places, Recent, Table
-from dispatch.tracking import as_seen, track
 from geo.distance import Plane
 from geo.errors import InvalidValue
 from geo.travel import TravelLaw
@@ -40,6 +37,8 @@ RECENT_PICKUPS = 60
 CLOCK_SLACK_MS = 120_000  # how far a phone's clock may be behind before its fixes are lost
 SKILLS_MAX = 62  # what an int64 column has bits for, but for one that no rider has
 NOBODY_HAS = 1 << SKILLS_MAX
+# Values of the working column `locked`.
+FREE, AT_STOP, DRIVING = 0, 1, 2
 _KINDS = {StopKind.PICKUP: PICKUP, StopKind.DROPOFF: DROPOFF, StopKind.VISIT: VISIT}
 _ARRIVED, _STOP_ENDS = StopState.ARRIVED, STOP.ends
 
@@ -233,14 +232,24 @@ class Columns:
             row = self._rows_of(fixes.rider_id)
         else:
             row = self._rows_in_fleet(fixes.rider_id, fixes.which)
-        riders, plane = self.riders, self.plane
-        ok = track(
-            row, fixes.lat, fixes.lon, fixes.at_ms,
-            (plane.lat0, plane.lon0, *plane.metres_per_degree),
-            riders["x"], riders["y"], riders["fix_ms"], riders["free_ms"], riders["locked"],
-        )  # fmt: skip
-        if not ok:
+        lat, lon, at_ms, column = fixes.lat, fixes.lon, fixes.at_ms, self.riders
+        newer = row >= 0
+        newer &= at_ms >= column["fix_ms"][row]
+        if np.count_nonzero(newer) < len(row):
+            row, lat, lon, at_ms = row[newer], lat[newer], lon[newer], at_ms[newer]
+        if not len(row):
+            return
+        x, y = self.plane.xy(lat, lon)
+        if np.count_nonzero(np.isfinite(x + y)) < len(row):
             raise InvalidValue("fixes", "NaN or infinity", "finite degrees")
+        if fixes.which is None and (at_ms[1:] < at_ms[:-1]).any():
+            # Of a rider's fixes the newest is written last.
+            by_time = np.argsort(at_ms, kind="stable")
+            row, x, y, at_ms = row[by_time], x[by_time], y[by_time], at_ms[by_time]
+        column["x"][row], column["y"][row], column["fix_ms"][row] = x, y, at_ms
+        driving = column["locked"][row] == DRIVING
+        if np.count_nonzero(driving):
+            column["free_ms"][row[driving]] = at_ms[driving]
 
     def _rows_of(self, rider_id: tuple[str, ...]) -> I8:
         known = map(self.rider_row.get, rider_id, repeat(-1))
@@ -301,17 +310,15 @@ class Columns:
         """
         tables = self.stops, self.orders, self.riders
         stops, orders, riders = [t.views() if shared else t.copies() for t in tables]
-        size = self.riders.size
-        seen: dict[str, npt.NDArray[Any]] = {
-            "locked": np.empty(size, np.int32),
-            "free_ms": np.empty(size, np.int64),
-            "stale": np.empty(size, np.bool_),
-        }
-        kept = riders["locked"], riders["free_ms"], riders.pop("fix_ms")
-        as_seen(at_ms, at_ms - stale_after_ms, *kept, *seen.values())
-        for column in seen.values():
-            column.flags.writeable = False
-        riders.update(seen)
+        locked, free = riders["locked"], riders["free_ms"]
+        driving = locked == DRIVING
+        shown = np.maximum(free, at_ms)
+        if driving.any():
+            shown = np.where(driving, np.minimum(free, at_ms), shown)
+        riders["free_ms"], riders["locked"] = shown, np.minimum(locked, 1)
+        riders["stale"] = riders.pop("fix_ms") < at_ms - stale_after_ms
+        for name in ("free_ms", "locked", "stale"):
+            riders[name].flags.writeable = False
         if self._told_orders is None:
             self._told_orders = tuple(self.order_ids)
         if self._told_riders is None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dispatch.columns import CLOCK_SLACK_MS, Columns
+from dispatch.columns import AT_STOP, CLOCK_SLACK_MS, DRIVING, FREE, Columns
 from dispatch.events import Arrived, Heading, ReturnAdded, StopDone, StopFailed
 from dispatch.lifecycle import STOP
 from dispatch.model import Order, RouteStop, StopKind, StopState
-from dispatch.tracking import AT_STOP, DRIVING, FREE
 from dispatch.transitions import stops_ahead
 
 _PICKUP, _DONE = StopKind.PICKUP, StopState.DONE

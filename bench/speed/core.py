@@ -43,13 +43,23 @@ class Recorded:
 @contextmanager
 def recording(into: Recorded) -> Iterator[None]:
     class Recorder(Dispatcher):
-        def receive(self, message: Message, after: Order | None = None) -> None:
-            into.inputs.append((message, after))
-            super().receive(message, after)
+        def receive(self, message: Message) -> None:
+            into.inputs.append((message, None))
+            super().receive(message)
 
-        def tick(self, now_ms: int) -> None:
+        def follow(self, event: Event, after: Order | None = None) -> None:
+            into.inputs.append((event, after))
+            super().follow(event, after)
+
+        def tick(self, now_ms: int, look: Callable[[int], Fixes | None] | None = None) -> None:
+            def seen(at_ms: int) -> Fixes | None:
+                fixes = look(at_ms) if look is not None else None
+                if fixes is not None:
+                    into.inputs.append((fixes, None))
+                return fixes
+
+            super().tick(now_ms, seen)
             into.inputs.append((now_ms, None))
-            super().tick(now_ms)
 
     def recorded_apply(order: Order, command: Command) -> object:
         into.asked.append((order, command))
@@ -92,7 +102,10 @@ def replayed(scenario: Scenario, told: Recorded) -> dict[str, Any]:
             continue
         if isinstance(message, Decided) and snapshot and snapshot.at_ms == message.plan.at_ms:
             rounds = [*rounds[1 - REFEREE_ROUNDS :], (snapshot, message.plan)]
-        took = timed_us(dispatcher.receive, message, after)
+        if isinstance(message, Event):
+            took = timed_us(dispatcher.follow, message, after)
+        else:
+            took = timed_us(dispatcher.receive, message)
         if isinstance(message, Event | RiderEvent):
             us[f"receive {kind_of(type(message.fact))}"].append(took)
         elif isinstance(message, Fixes):

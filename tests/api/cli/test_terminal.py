@@ -92,7 +92,7 @@ def test_ctrl_c_prints_the_figures_so_far():
     shown = json.loads(terminal.end())
     assert terminal.process.returncode == 130
     assert shown["interrupted"] is True
-    assert "2026-05-31T17:00" <= shown["until"] <= "2026-06-01T12:00", "it begins at 16:00 UTC"
+    assert "2026-05-31T16:00" < shown["until"] <= "2026-06-01T12:00", "it begins at 16:00 UTC"
     assert 0 < shown["orders_delivered"] < shown["orders_created"] < 100_000
     assert "stopping" in terminal.seen
 
