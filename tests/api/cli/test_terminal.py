@@ -60,7 +60,7 @@ class Terminal:
 def arms(tmp_path):
     """Two scenarios of a few orders, the second with slower riders."""
     text = "name: tiny\n" + (
-        "city: {name: t, lat: 30.6, lon: 104.0, radius_m: 2000, hot_spots: 3}\n"
+        "city: {name: t, lat: 30.6, lon: 104.0, radius_m: 2000, hot_spots: 1}\n"
         "start_ms: 1780282800000\nduration_s: 900\nhorizon_s: 7200\norders: {count: 25}\n"
         "merchants: {count: 10}\njobs: {delivery: 1.0}\n"
     )
@@ -142,7 +142,7 @@ def test_a_comparison_fits_80_columns_and_shows_what_was_asked(arms):
 def test_the_bar_knows_how_many_orders_a_table_of_rates_brings(tmp_path):
     path = tmp_path / "rates.yaml"
     path.write_text(
-        "name: rates\ncity: {name: t, lat: 30.6, lon: 104.0, radius_m: 2000, hot_spots: 3}\n"
+        "name: rates\ncity: {name: t, lat: 30.6, lon: 104.0, radius_m: 2000, hot_spots: 1}\n"
         "start_ms: 1780282800000\nduration_s: 3600\nhorizon_s: 7200\n"
         "merchants: {count: 10}\njobs: {delivery: 1.0}\n"
         "riders: {count: 9, speed_mps: 5.0, shifts: [{start_h: 0, hours: 2}]}\n"
