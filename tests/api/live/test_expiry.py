@@ -10,7 +10,7 @@ from api.clock import now_ms
 async def test_an_order_with_a_silent_rider_expires_when_his_last_offer_is_over(world, spoil):
     await world.rider("silent")
     await world.order("o")
-    due_ms = now_ms() + 4_000
+    due_ms = now_ms() + 8_000
     await spoil(
         "UPDATE orders SET expires_at_ms = $1::bigint,"
         " body = jsonb_set(body, '{expires_at_ms}', to_jsonb($1::bigint)) WHERE id = 'o'",
