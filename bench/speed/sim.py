@@ -41,17 +41,17 @@ def sized(city: Scenario, orders: int) -> Scenario:
     )
 
 
-def measure(orders: int, seed: int) -> dict[str, object]:
+def measure(orders: int, seed: int, days: int) -> dict[str, object]:
     """The towns of one size, in processor time, which other work on the machine is not in. The
     whole is measured and split as the real time was: to ask for processor time thrice a round
     takes longer than the rest of the round."""
-    days = max(1, ORDERS_A_LINE // orders)
     whole_s = decide_s = 0.0
     events = rounds = 0
     on_time, logs = [], hashlib.sha256()
     for day in range(days):
         began = time.process_time()
-        out = simulate(sized(load_scenario("city"), orders), seed + day, time.perf_counter)
+        town = sized(load_scenario("city"), orders)
+        out = simulate(town, seed + day, stopwatch=time.perf_counter)
         took_s = time.process_time() - began
         whole_s += took_s
         decide_s += took_s * out.decide_s / out.total_s
@@ -83,7 +83,7 @@ def run(largest: int, seed: int, as_json: bool) -> None:
         if orders > largest:
             break
         with multiprocessing.get_context("spawn").Pool(1) as pool:
-            line = pool.apply(measure, (orders, seed))
+            line = pool.apply(measure, (orders, seed, max(1, ORDERS_A_LINE // orders)))
         by_order.append(float(str(line["ms_per_order"])))
         line["by_smallest"] = round(by_order[-1] / by_order[0], 3)
         print(json.dumps(line) if as_json else line, flush=True)
